@@ -115,7 +115,7 @@ impl Space {
                 }
                 let counts: Vec<u32> = (1..=choices.sources.len() as u32).collect();
                 for (&c, &sources, &kernel) in product(ch_i, &counts, &choices.kernels) {
-                    keys.insert(BlockKey { sources, kernel, ..BlockKey::new(fusion, (px_i, px_i), (c, c)) });
+                    keys.insert(BlockKey { kernel, sources, ..BlockKey::new(fusion, (px_i, px_i), (c, c)) });
                 }
             }
         }

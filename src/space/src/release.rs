@@ -29,9 +29,12 @@ struct ReleaseLevel {
 
 #[derive(Serialize, Deserialize)]
 struct ReleaseArchitecture {
-    backbone_cfg: BTreeMap<String, ReleaseStage>,
-    transport_cfg: BTreeMap<String, ReleaseLevel>,
-    decoder_cfg: BTreeMap<String, ReleaseLevel>,
+    #[serde(rename = "backbone_cfg")]
+    backbone: BTreeMap<String, ReleaseStage>,
+    #[serde(rename = "transport_cfg")]
+    transport: BTreeMap<String, ReleaseLevel>,
+    #[serde(rename = "decoder_cfg")]
+    decoder: BTreeMap<String, ReleaseLevel>,
 }
 
 #[derive(Deserialize)]
@@ -45,11 +48,15 @@ struct ReleaseStageChoices {
 
 #[derive(Deserialize)]
 struct ReleaseSpace {
-    backbone_cfg: BTreeMap<String, ReleaseStageChoices>,
-    transport_cfg: BTreeMap<String, ReleaseLevel>,
-    decoder_cfg: BTreeMap<String, ReleaseLevel>,
+    #[serde(rename = "backbone_cfg")]
+    backbone: BTreeMap<String, ReleaseStageChoices>,
+    #[serde(rename = "transport_cfg")]
+    transport: BTreeMap<String, ReleaseLevel>,
+    #[serde(rename = "decoder_cfg")]
+    decoder: BTreeMap<String, ReleaseLevel>,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "called with literals and with errors from `map_err`")]
 fn bad(reason: impl ToString) -> Error {
     Error::ArchitectureSyntax(reason.to_string())
 }
@@ -65,10 +72,10 @@ fn numbered<T>(mut map: BTreeMap<String, T>, prefix: &str, first: usize) -> Resu
 
 pub(crate) fn architecture_from_release(value: serde_json::Value) -> Result<Architecture> {
     let mut release: ReleaseArchitecture = serde_json::from_value(value).map_err(bad)?;
-    let stem = release.backbone_cfg.remove("stem").ok_or_else(|| bad("`backbone_cfg` has no `stem`"))?;
+    let stem = release.backbone.remove("stem").ok_or_else(|| bad("`backbone_cfg` has no `stem`"))?;
     let stem = *stem.filter.first().ok_or_else(|| bad("the stem has no `filter`"))?;
     let mut stages = Vec::new();
-    for (i, stage) in numbered(release.backbone_cfg, "stage", 1)?.into_iter().enumerate() {
+    for (i, stage) in numbered(release.backbone, "stage", 1)?.into_iter().enumerate() {
         let depth = stage.depth as usize;
         if stage.filter.len() != depth || stage.kernel.len() != depth {
             return Err(bad(format!("stage_{}: `filter` and `kernel` must have `depth` = {depth} entries", i + 1)));
@@ -81,7 +88,7 @@ pub(crate) fn architecture_from_release(value: serde_json::Value) -> Result<Arch
         Ok(levels.into_iter().map(|l| LevelChoice { sources: l.connection, kernels: l.kernel }).collect())
     };
     let mut arch =
-        Architecture { stem, stages, transport: levels(release.transport_cfg)?, decoder: levels(release.decoder_cfg)? };
+        Architecture { stem, stages, transport: levels(release.transport)?, decoder: levels(release.decoder)? };
     arch.canonicalise();
     Ok(arch)
 }
@@ -97,7 +104,7 @@ impl Architecture {
             kernel: vec![vec![space.stem.kernel]],
             filter: vec![self.stem],
         };
-        let mut backbone_cfg = BTreeMap::from([("stem".to_owned(), stem)]);
+        let mut backbone = BTreeMap::from([("stem".to_owned(), stem)]);
         for (i, (layers, stage)) in self.stages.iter().zip(&space.stages).enumerate() {
             let entry = ReleaseStage {
                 depth: layers.len() as u32,
@@ -106,17 +113,14 @@ impl Architecture {
                 kernel: layers.iter().map(|l| l.kernels.clone()).collect(),
                 filter: layers.iter().map(|l| l.channels).collect(),
             };
-            backbone_cfg.insert(format!("stage_{}", i + 1), entry);
+            backbone.insert(format!("stage_{}", i + 1), entry);
         }
         let levels = |levels: &[LevelChoice]| {
             let entry = |l: &LevelChoice| ReleaseLevel { connection: l.sources.clone(), kernel: l.kernels.clone() };
             levels.iter().enumerate().map(|(i, l)| (format!("level_{i}"), entry(l))).collect()
         };
-        let release = ReleaseArchitecture {
-            backbone_cfg,
-            transport_cfg: levels(&self.transport),
-            decoder_cfg: levels(&self.decoder),
-        };
+        let release =
+            ReleaseArchitecture { backbone, transport: levels(&self.transport), decoder: levels(&self.decoder) };
         serde_json::to_string(&release).map_err(bad)
     }
 }
@@ -125,15 +129,15 @@ impl Architecture {
 pub fn space_from_release_json(name: &str, input_px: u32, value: serde_json::Value) -> Result<Space> {
     let syntax = |e: serde_json::Error| Error::SpaceSyntax(e.to_string());
     let mut release: ReleaseSpace = serde_json::from_value(value).map_err(syntax)?;
-    let stem = release.backbone_cfg.remove("stem").ok_or_else(|| Error::SpaceSyntax("no `stem`".into()))?;
-    let stages = numbered(release.backbone_cfg, "stage", 1)?;
+    let stem = release.backbone.remove("stem").ok_or_else(|| Error::SpaceSyntax("no `stem`".into()))?;
+    let stages = numbered(release.backbone, "stage", 1)?;
     let fusion = |level: &ReleaseLevel, required: Vec<u32>| {
         let mut choices = FusionChoices { sources: level.connection.clone(), required, kernels: level.kernel.clone() };
         choices.sources.sort_unstable();
         choices
     };
-    let transport = numbered(release.transport_cfg, "level", 0)?;
-    let decoder = numbered(release.decoder_cfg, "level", 0)?;
+    let transport = numbered(release.transport, "level", 0)?;
+    let decoder = numbered(release.decoder, "level", 0)?;
     if transport.len() != LEVEL_STAGES.len() || decoder.len() != LEVEL_STAGES.len() {
         return Err(Error::SpaceSyntax(format!("expected {} transport and decoder levels", LEVEL_STAGES.len())));
     }

@@ -1,6 +1,7 @@
 //! The space file: which networks exist.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -229,7 +230,7 @@ impl Space {
     /// Errors when `px` is not a multiple of the total stride.
     pub fn resolutions(&self, px: u32) -> Result<Resolutions> {
         let total = self.stages.iter().fold(self.stem.stride, |t, s| t * s.stride);
-        if px == 0 || px % total != 0 {
+        if px == 0 || !px.is_multiple_of(total) {
             return Err(Error::InputSize { space: self.name.clone(), px, stride: total });
         }
         let stem_px = px / self.stem.stride;
@@ -284,5 +285,8 @@ pub struct Resolutions {
 
 /// First 16 hex digits of SHA-256.
 pub(crate) fn sha16(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(8).map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(bytes).iter().take(8).fold(String::new(), |mut hex, b| {
+        let _ = write!(hex, "{b:02x}");
+        hex
+    })
 }
