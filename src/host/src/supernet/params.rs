@@ -1,0 +1,137 @@
+//! The tensors of a supernet by name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::pickle::PthTensors;
+use candle_core::{DType, Device, Tensor, Var};
+use inas_space::Space;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution as _, Normal};
+
+use super::layout::{Entry, Init, entries};
+use super::{Error, Result};
+
+/// Trainable tensors and running statistics of a supernet, in the release's names and shapes.
+#[derive(Debug, Clone)]
+pub struct Params {
+    pub(crate) weights: BTreeMap<String, Var>,
+    pub(crate) buffers: BTreeMap<String, Tensor>,
+    device: Device,
+}
+
+impl Params {
+    /// Freshly initialised parameters; the same seed gives the same values.
+    pub fn init(space: &Space, seed: u64, device: &Device) -> Result<Self> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Self::build(space, device, |entry| Ok(initial(entry, &mut rng)?.to_device(device)?))
+    }
+
+    /// Reads a checkpoint: safetensors, or the release's `.pth` (`{"params": …}`).
+    ///
+    /// Every tensor of the space must be there with its shape; others are refused.
+    pub fn load(space: &Space, path: &Path, device: &Device) -> Result<Self> {
+        let read = |reason: candle_core::Error| Error::Checkpoint { path: path.into(), reason: short(&reason) };
+        if !path.exists() {
+            return Err(Error::Checkpoint { path: path.into(), reason: "no such file".into() });
+        }
+        let mut tensors: HashMap<String, Tensor> = if path.extension().is_some_and(|e| e == "pth") {
+            let file = PthTensors::new(path, Some("params")).map_err(read)?;
+            let mut tensors = HashMap::new();
+            for name in file.tensor_infos().keys() {
+                if let Some(tensor) = file.get(name).map_err(read)? {
+                    tensors.insert(name.clone(), tensor.to_device(device)?);
+                }
+            }
+            tensors
+        } else {
+            candle_core::safetensors::load(path, device).map_err(read)?
+        };
+        let bad = |reason: String| Error::Checkpoint { path: path.into(), reason };
+        let params = Self::build(space, device, |entry| {
+            let tensor = tensors.remove(&entry.name);
+            let tensor = tensor.ok_or_else(|| bad(format!("tensor `{}` is missing", entry.name)))?;
+            if tensor.dims() != entry.shape {
+                let (got, want) = (tensor.dims(), &entry.shape);
+                return Err(bad(format!(
+                    "tensor `{}` has shape {got:?}, space `{}` needs {want:?}",
+                    entry.name, space.name
+                )));
+            }
+            Ok(tensor)
+        })?;
+        match tensors.keys().min() {
+            Some(name) => Err(bad(format!("tensor `{name}` does not belong to space `{}`", space.name))),
+            None => Ok(params),
+        }
+    }
+
+    fn build(space: &Space, device: &Device, mut make: impl FnMut(&Entry) -> Result<Tensor>) -> Result<Self> {
+        let mut params = Self { weights: BTreeMap::new(), buffers: BTreeMap::new(), device: device.clone() };
+        for entry in entries(space) {
+            let tensor = make(&entry)?;
+            if entry.buffer {
+                params.buffers.insert(entry.name, tensor);
+            } else {
+                params.weights.insert(entry.name, Var::from_tensor(&tensor.contiguous()?)?);
+            }
+        }
+        Ok(params)
+    }
+
+    /// Writes all tensors as safetensors; the file appears whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let weights = self.weights.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
+        let buffers = self.buffers.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
+        let tensors: HashMap<String, Tensor> = weights.chain(buffers).collect();
+        let io = |source| Error::Write { path: path.into(), source };
+        let temporary = path.with_extension("safetensors.tmp");
+        candle_core::safetensors::save(&tensors, &temporary)
+            .map_err(|e| Error::Checkpoint { path: path.into(), reason: short(&e) })?;
+        std::fs::rename(&temporary, path).map_err(io)
+    }
+
+    /// A trainable tensor by name.
+    pub(crate) fn weight(&self, name: &str) -> Result<&Tensor> {
+        self.weights.get(name).map(Var::as_tensor).ok_or_else(|| Error::NoTensor { name: name.to_owned() })
+    }
+
+    /// A running statistic by name.
+    pub(crate) fn buffer(&self, name: &str) -> Result<&Tensor> {
+        self.buffers.get(name).ok_or_else(|| Error::NoTensor { name: name.to_owned() })
+    }
+
+    /// Where the tensors live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Number of trainable values.
+    pub fn count(&self) -> usize {
+        self.weights.values().map(|v| v.elem_count()).sum()
+    }
+}
+
+fn initial(entry: &Entry, rng: &mut ChaCha8Rng) -> candle_core::Result<Tensor> {
+    let cpu = Device::Cpu;
+    let shape = entry.shape.as_slice();
+    match entry.init {
+        Init::Ones => Tensor::ones(shape, DType::F32, &cpu),
+        Init::Zeros => Tensor::zeros(shape, DType::F32, &cpu),
+        Init::Counter => Tensor::zeros(shape, DType::I64, &cpu),
+        Init::Identity => Tensor::eye(shape[0], DType::F32, &cpu),
+        Init::Normal { fan_in, gain } => {
+            let deviation = (gain / fan_in as f64).sqrt() as f32;
+            let normal = Normal::new(0f32, deviation).map_err(candle_core::Error::wrap)?;
+            let count = shape.iter().product();
+            let values: Vec<f32> = (0..count).map(|_| normal.sample(rng)).collect();
+            Tensor::from_vec(values, shape, &cpu)
+        }
+    }
+}
+
+/// candle's message without its backtrace.
+pub(crate) fn short(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,112 @@
+//! One training step by the sandwich rule (thesis section 3.2.2, spec section 3).
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use inas_nn::ops::{self, BatchStats};
+use inas_space::{Architecture, Space};
+use rand::Rng;
+
+use super::forward::{BatchNorm, Outputs};
+use super::{AUX_WEIGHT, BN_MOMENTUM, Error, Result, Supernet};
+
+/// The sub-networks of a step, the largest (the teacher) first.
+#[derive(Debug, Clone)]
+pub struct Sandwich {
+    /// Largest, smallest, then the random ones.
+    pub archs: Vec<Architecture>,
+}
+
+impl Sandwich {
+    /// Largest, smallest and `random` uniformly drawn sub-networks.
+    pub fn draw<R: Rng>(space: &Space, random: usize, rng: &mut R) -> Self {
+        let mut archs = vec![space.max(), space.min()];
+        archs.extend((0..random).map(|_| space.uniform(rng)));
+        Self { archs }
+    }
+}
+
+/// What a step computed.
+#[derive(Debug)]
+pub struct Step {
+    /// Loss of each sub-network, in the sandwich's order.
+    pub losses: Vec<f32>,
+    /// Summed gradients by parameter name; a parameter that no sub-network used has none.
+    pub grads: BTreeMap<String, Tensor>,
+    /// Training-mode maps of each sub-network, levels finest first, when asked for.
+    pub maps: Vec<Vec<Tensor>>,
+}
+
+impl Supernet {
+    /// Losses and summed gradients of a sandwich on one batch; running statistics move with every forward pass.
+    ///
+    /// `image`: `[N, H, W, 3]`; `label`: `[N, H, W, 1]` in [0, 1]. The largest network learns from the label (BCE at
+    /// level 0 plus 0.4 times that of each coarser level), the others from its detached level-0 map (MSE likewise).
+    /// One sub-network's graph is alive at a time.
+    pub fn sandwich(&mut self, image: &Tensor, label: &Tensor, sandwich: &Sandwich, keep_maps: bool) -> Result<Step> {
+        let mut step = Step { losses: Vec::new(), grads: BTreeMap::new(), maps: Vec::new() };
+        let mut teacher: Option<Tensor> = None;
+        for (which, arch) in sandwich.archs.iter().enumerate() {
+            let mut seen = Vec::new();
+            let maps = self.forward(arch, image, &mut BatchNorm::Train(&mut seen), Outputs::All)?;
+            self.params.track(&seen)?;
+            let loss = deep_supervision(&maps, |map| match &teacher {
+                None => ops::bce_loss(map, label),
+                Some(soft) => ops::mse_loss(map, soft),
+            })?;
+            let value = loss.to_scalar::<f32>()?;
+            if !value.is_finite() {
+                return Err(Error::LossNotFinite { loss: value, which });
+            }
+            step.losses.push(value);
+            let mut grads = loss.backward()?;
+            for (name, var) in &self.params.weights {
+                if let Some(grad) = grads.remove(var) {
+                    let sum = match step.grads.remove(name) {
+                        Some(sum) => (sum + grad)?,
+                        None => grad,
+                    };
+                    step.grads.insert(name.clone(), sum);
+                }
+            }
+            if teacher.is_none() {
+                teacher = Some(maps[0].detach());
+            }
+            if keep_maps {
+                step.maps.push(maps.iter().map(Tensor::detach).collect());
+            }
+        }
+        Ok(step)
+    }
+}
+
+/// Loss of level 0 plus the weighted losses of the coarser levels.
+fn deep_supervision(maps: &[Tensor], loss: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {
+    let mut total = loss(&maps[0])?;
+    for map in &maps[1..] {
+        total = (total + (loss(map)? * AUX_WEIGHT)?)?;
+    }
+    Ok(total)
+}
+
+impl super::Params {
+    /// Moves the running statistics towards those of a batch, over the channels that were used.
+    fn track(&mut self, seen: &[(String, BatchStats)]) -> Result<()> {
+        for (name, stats) in seen {
+            for (kind, batch) in [("running_mean", &stats.mean), ("running_var", &stats.var)] {
+                let key = format!("{name}.{kind}");
+                let old = self.buffer(&key)?;
+                let used = batch.dim(0)?;
+                let moved =
+                    (old.narrow(0, 0, used)?.affine(1.0 - BN_MOMENTUM, 0.0)? + batch.affine(BN_MOMENTUM, 0.0)?)?;
+                let rest = old.dim(0)? - used;
+                let new = if rest == 0 { moved } else { Tensor::cat(&[moved, old.narrow(0, used, rest)?], 0)? };
+                self.buffers.insert(key, new);
+            }
+            let key = format!("{name}.num_batches_tracked");
+            let counted = (self.buffer(&key)? + self.buffer(&key)?.ones_like()?)?;
+            self.buffers.insert(key, counted);
+        }
+        Ok(())
+    }
+}
