@@ -1,3 +1,5 @@
 //! Host side of iNAS: supernet, data, training, search, export and reports.
 
+pub mod data;
+pub mod metrics;
 pub mod supernet;

@@ -1,0 +1,259 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+use inas_runtime::preprocess::{label_into, normalise_into};
+
+use super::cache::Cache;
+use super::plan::{Draw, plan};
+use super::{DataError, Result, Sample};
+
+/// How a [`Loader`] makes batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// Samples per batch.
+    pub batch: usize,
+    /// Seed of order and flips; epoch e uses `seed + e`.
+    pub seed: u64,
+    /// New order each epoch; otherwise the list's.
+    pub shuffle: bool,
+    /// Mirror each sample left to right with probability one half.
+    pub flip: bool,
+    /// Leave out a last batch that is not full.
+    pub drop_last: bool,
+    /// Loading threads.
+    pub workers: usize,
+    /// Batches each thread may be ahead of the consumer.
+    pub prefetch: usize,
+    /// Limit of the in-memory cache of resized samples, bytes; 0 turns it off.
+    pub cache_bytes: usize,
+}
+
+impl Default for LoaderOptions {
+    /// Batches of 8, seed 0, list order without flips, nothing dropped, 2 threads 2 batches ahead, 2 GiB of cache.
+    fn default() -> Self {
+        Self {
+            batch: 8,
+            seed: 0,
+            shuffle: false,
+            flip: false,
+            drop_last: false,
+            workers: 2,
+            prefetch: 2,
+            cache_bytes: 2 << 30,
+        }
+    }
+}
+
+/// A batch ready for a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Normalised photos, NHWC `[n, px, px, 3]`.
+    pub images: Vec<f32>,
+    /// Labels in 0..1, NHWC `[n, px, px, 1]`.
+    pub labels: Vec<f32>,
+    /// Samples.
+    pub n: usize,
+    /// Side of the square inputs, pixels.
+    pub px: u32,
+    /// The photos' files, in order.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Loads samples in batches, ahead of the consumer, in an order that depends on seed and epoch only.
+#[derive(Debug)]
+pub struct Loader {
+    samples: Arc<Vec<Sample>>,
+    options: LoaderOptions,
+    cache: Arc<Cache>,
+}
+
+impl Loader {
+    /// A loader of these samples; the files are opened when their turn comes.
+    pub fn new(samples: Vec<Sample>, options: LoaderOptions) -> Result<Self> {
+        if samples.is_empty() {
+            return Err(DataError::Empty { path: None });
+        }
+        for (option, value) in [
+            ("the batch size", options.batch),
+            ("the number of loading threads", options.workers),
+            ("the number of prefetched batches", options.prefetch),
+        ] {
+            if value == 0 {
+                return Err(DataError::Zero { option });
+            }
+        }
+        let cache = Arc::new(Cache::new(options.cache_bytes));
+        Ok(Self {
+            samples: Arc::new(samples),
+            options,
+            cache,
+        })
+    }
+
+    /// The samples, in list order.
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// Batches of an epoch.
+    pub fn batches(&self) -> usize {
+        if self.options.drop_last {
+            self.samples.len() / self.options.batch
+        } else {
+            self.samples.len().div_ceil(self.options.batch)
+        }
+    }
+
+    /// Bytes the cache holds now.
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// The batches of one epoch; `px` tells the input side of each batch from its index (constant for one scale).
+    ///
+    /// Ends after the first error. Dropping it early stops the loading threads.
+    pub fn epoch(&self, epoch: u64, px: impl Fn(usize) -> u32) -> Epoch {
+        let batches: Vec<Job> = plan(self.samples.len(), &self.options, epoch)
+            .into_iter()
+            .enumerate()
+            .map(|(index, draws)| Job {
+                draws,
+                px: px(index),
+            })
+            .collect();
+        Epoch::start(self, batches)
+    }
+}
+
+/// What one batch is made of.
+struct Job {
+    draws: Vec<Draw>,
+    px: u32,
+}
+
+impl Job {
+    fn load(&self, samples: &[Sample], cache: &Cache) -> Result<Batch> {
+        let (n, side) = (self.draws.len(), self.px as usize);
+        if side == 0 {
+            return Err(DataError::Zero {
+                option: "the input size",
+            });
+        }
+        let mut images = vec![0.0; n * side * side * 3];
+        let mut labels = vec![0.0; n * side * side];
+        let mut paths = Vec::with_capacity(n);
+        let places = images
+            .chunks_exact_mut(side * side * 3)
+            .zip(labels.chunks_exact_mut(side * side));
+        for (draw, (image, label)) in self.draws.iter().zip(places) {
+            let sample = &samples[draw.sample];
+            let resized = cache.get(sample, self.px)?;
+            normalise_into(&resized.image, image);
+            label_into(&resized.label, label);
+            if draw.flip {
+                mirror(image, side, 3);
+                mirror(label, side, 1);
+            }
+            paths.push(sample.image.clone());
+        }
+        Ok(Batch {
+            images,
+            labels,
+            n,
+            px: self.px,
+            paths,
+        })
+    }
+}
+
+/// Reverses the pixels of every row.
+fn mirror(values: &mut [f32], side: usize, channels: usize) {
+    for row in values.chunks_exact_mut(side * channels) {
+        for x in 0..side / 2 {
+            for c in 0..channels {
+                row.swap(x * channels + c, (side - 1 - x) * channels + c);
+            }
+        }
+    }
+}
+
+/// Iterator over an epoch's batches.
+///
+/// Thread w makes the batches w, w + threads, ... and hands them over through a bounded channel of its own; taking
+/// from the channels in turn gives the planned order whatever the threads' timing.
+#[derive(Debug)]
+pub struct Epoch {
+    channels: Vec<Receiver<Result<Batch>>>,
+    threads: Vec<JoinHandle<()>>,
+    next: usize,
+    batches: usize,
+}
+
+impl Epoch {
+    fn start(loader: &Loader, jobs: Vec<Job>) -> Self {
+        let batches = jobs.len();
+        let workers = loader.options.workers.min(batches);
+        let mut shares: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();
+        for (index, job) in jobs.into_iter().enumerate() {
+            shares[index % workers].push(job);
+        }
+        let mut epoch = Self {
+            channels: Vec::new(),
+            threads: Vec::new(),
+            next: 0,
+            batches,
+        };
+        for share in shares {
+            let (sender, receiver) = sync_channel(loader.options.prefetch);
+            let (samples, cache) = (Arc::clone(&loader.samples), Arc::clone(&loader.cache));
+            epoch.channels.push(receiver);
+            epoch.threads.push(std::thread::spawn(move || {
+                for job in share {
+                    let batch = job.load(&samples, &cache);
+                    let failed = batch.is_err();
+                    if sender.send(batch).is_err() || failed {
+                        break;
+                    }
+                }
+            }));
+        }
+        epoch
+    }
+
+    /// Batches of the whole epoch.
+    pub fn batches(&self) -> usize {
+        self.batches
+    }
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.batches {
+            return None;
+        }
+        let index = self.next;
+        let received = self.channels[index % self.channels.len()].recv();
+        let batch = received.unwrap_or(Err(DataError::WorkerLost { batch: index }));
+        self.next = if batch.is_ok() {
+            index + 1
+        } else {
+            self.batches
+        };
+        Some(batch)
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        // Senders fail once the channels are gone, which ends the threads after their current batch.
+        self.channels.clear();
+        for thread in self.threads.drain(..) {
+            // A panic there has shown as a lost batch already.
+            let _ = thread.join();
+        }
+    }
+}
