@@ -26,3 +26,6 @@ pub use mean_of::mean_of;
 pub use pointwise::pointwise_conv;
 pub use pool::{avg_pool2d, max_pool2d};
 pub use squeeze::{global_avg_pool, scale_channels};
+
+#[cfg(test)]
+mod tests;
