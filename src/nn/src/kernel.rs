@@ -42,14 +42,12 @@ pub(crate) fn simd<R>(f: impl FnOnce() -> R) -> R {
 /// The elements of a storage in row-major order: borrowed when contiguous, else copied.
 pub(crate) fn read<'a, T: Real>(s: &'a CpuStorage, l: &Layout) -> Result<Cow<'a, [T]>> {
     let all = T::cpu_storage_as_slice(s)?;
-    Ok(match l.contiguous_offsets() {
-        Some((from, to)) => Cow::Borrowed(&all[from..to]),
-        None => {
-            let mut out = Vec::with_capacity(l.shape().elem_count());
-            gather(all, l.start_offset(), l.dims(), l.stride(), &mut out);
-            Cow::Owned(out)
-        }
-    })
+    if let Some((from, to)) = l.contiguous_offsets() {
+        return Ok(Cow::Borrowed(&all[from..to]));
+    }
+    let mut out = Vec::with_capacity(l.shape().elem_count());
+    gather(all, l.start_offset(), l.dims(), l.stride(), &mut out);
+    Ok(Cow::Owned(out))
 }
 
 /// Appends the elements of a strided view in row-major order.

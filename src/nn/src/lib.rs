@@ -6,6 +6,10 @@
 //! (the same input gives the same bits whatever the number of threads); on other
 //! devices it is a composition of stock candle operators whose gradients are right.
 
+// The vector width is chosen at run time by `pulp`: code is compiled for it only when it
+// is inlined into the dispatched function.
+#![allow(clippy::inline_always)]
+
 mod act;
 mod kernel;
 mod real;

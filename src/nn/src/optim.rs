@@ -178,12 +178,11 @@ impl Param {
                 g.dims()
             )
         }
-        let (m, v) = match self.moments.take() {
-            Some(mv) => mv,
-            None => {
-                let zeros = || Var::zeros(self.var.shape(), self.var.dtype(), self.var.device());
-                (zeros()?, zeros()?)
-            }
+        let (m, v) = if let Some(moments) = self.moments.take() {
+            moments
+        } else {
+            let zeros = || Var::zeros(self.var.shape(), self.var.dtype(), self.var.device());
+            (zeros()?, zeros()?)
         };
         self.t += 1;
         let bias = |beta: f64| 1.0 - beta.powi(self.t as i32);

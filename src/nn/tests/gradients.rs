@@ -1,4 +1,5 @@
 //! Every operator against finite differences in double precision.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use candle_core::{Device, Result, Tensor, Var};
 use inas_nn::gradcheck::{max_error, uniform};
@@ -30,7 +31,7 @@ fn spaced(shape: &[usize]) -> Var {
     let data: Vec<f64> = (0..len)
         .map(|i| (i * 7919 % len) as f64 / len as f64)
         .collect();
-    assert!(len % 7919 != 0);
+    assert!(!len.is_multiple_of(7919));
     Var::from_tensor(&Tensor::from_vec(data, shape, &Device::Cpu).unwrap()).unwrap()
 }
 

@@ -134,7 +134,9 @@ impl CustomOp1 for GlobalAvgPool {
         by_dtype!(s.dtype(), "global_avg_pool", T => {
             let scale = T::of(1.0 / (h * w) as f64);
             let mut y = image_sums(&read::<T>(s, l)?, None, n, c);
-            y.iter_mut().for_each(|y| *y *= scale);
+            for y in &mut y {
+                *y *= scale;
+            }
             Ok(output(y, (n, c)))
         })
     }
