@@ -10,6 +10,22 @@ use crate::real::Real;
 /// Pixels accumulated at once.
 const TILE: usize = 8;
 
+/// Runs the block for every pixel `j` that a tile and `K` taps cover. Written out, since
+/// only then the accumulators stay in registers.
+macro_rules! source_pixels {
+    ($j:ident in $k:ident $body:block) => {
+        source_pixels!(@ $j $k $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    };
+    (@ $j:ident $k:ident $body:block) => {};
+    (@ $j:ident $k:ident $body:block $at:literal $($more:literal)*) => {
+        if $at < TILE + $k - 1 {
+            let $j: usize = $at;
+            $body
+        }
+        source_pixels!(@ $j $k $body $($more)*);
+    };
+}
+
 /// Shapes of one depthwise convolution.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Geometry {
@@ -35,6 +51,14 @@ impl Geometry {
 
     fn pad(&self) -> usize {
         self.d * (self.k - 1) / 2
+    }
+
+    fn group(&self) -> usize {
+        if self.s == 1 && self.d == 1 {
+            self.k
+        } else {
+            0
+        }
     }
 
     /// The input row that tap `ky` of output row `oy` reads.
@@ -70,6 +94,7 @@ impl Geometry {
                 out_step: 1,
                 count: wo,
                 in_step: self.s,
+                group: self.group(),
             };
             Arch::new().dispatch(run);
         });
@@ -117,6 +142,7 @@ impl Geometry {
                         out_step: s,
                         count,
                         in_step: 1,
+                        group: self.group(),
                     };
                     Arch::new().dispatch(run);
                 }
@@ -178,6 +204,9 @@ struct Run<'a, T> {
     out_step: usize,
     count: usize,
     in_step: usize,
+    /// The taps come in groups of this many with consecutive `dx`, and both steps are
+    /// one: a source pixel then serves several taps. Zero when it is not so.
+    group: usize,
 }
 
 impl<T: Real> WithSimd for Run<'_, T> {
@@ -201,7 +230,13 @@ impl<T: Real> Run<'_, T> {
     fn channels<S: Simd, const FULL: bool>(&mut self, s: S, c0: usize, len: usize) {
         let mut i = 0;
         while i + TILE <= self.count {
-            self.tile::<S, FULL, TILE>(s, c0, len, i);
+            match self.group {
+                3 => self.slide::<S, FULL, 3>(s, c0, len, i),
+                5 => self.slide::<S, FULL, 5>(s, c0, len, i),
+                7 => self.slide::<S, FULL, 7>(s, c0, len, i),
+                9 => self.slide::<S, FULL, 9>(s, c0, len, i),
+                _ => self.tile::<S, FULL, TILE>(s, c0, len, i),
+            }
             i += TILE;
         }
         while i < self.count {
@@ -249,6 +284,61 @@ impl<T: Real> Run<'_, T> {
         }
         for (t, &acc) in acc.iter().enumerate() {
             let to = (self.first + (i + t) * self.out_step) * c + c0;
+            T::store::<S, FULL>(s, &mut self.dst[to..][..len], acc);
+        }
+    }
+}
+
+impl<T: Real> Run<'_, T> {
+    /// A tile whose taps come in groups of `K`: every source pixel is loaded once for all
+    /// the products it takes part in.
+    #[inline(always)]
+    fn slide<S: Simd, const FULL: bool, const K: usize>(
+        &mut self,
+        s: S,
+        c0: usize,
+        len: usize,
+        i: usize,
+    ) {
+        let start = self.taps.first().map_or(0, |t| t.dx) + i as isize;
+        if start < 0 || start as usize + TILE + K - 1 > self.src_w {
+            self.slide_from::<S, FULL, K, true>(s, c0, len, i, start);
+        } else {
+            self.slide_from::<S, FULL, K, false>(s, c0, len, i, start);
+        }
+    }
+
+    #[inline(always)]
+    fn slide_from<S: Simd, const FULL: bool, const K: usize, const EDGE: bool>(
+        &mut self,
+        s: S,
+        c0: usize,
+        len: usize,
+        i: usize,
+        start: isize,
+    ) {
+        let c = self.c;
+        let mut acc = [T::zeros(s); TILE];
+        for taps in self.taps.chunks_exact(K) {
+            let w: [T::V<S>; K] = std::array::from_fn(|j| {
+                T::load::<S, FULL>(s, &self.weights[taps[j].weight * c + c0..][..len])
+            });
+            let row = taps[0].row as isize;
+            source_pixels!(j in K {
+                let at = start + j as isize;
+                if !EDGE || (at >= 0 && at < self.src_w as isize) {
+                    let from = (row + at) as usize * c + c0;
+                    let x = T::load::<S, FULL>(s, &self.src[from..][..len]);
+                    for (t, acc) in acc.iter_mut().enumerate() {
+                        if t <= j && j < t + K {
+                            *acc = T::vfma(s, x, w[j - t], *acc);
+                        }
+                    }
+                }
+            });
+        }
+        for (t, &acc) in acc.iter().enumerate() {
+            let to = (self.first + i + t) * c + c0;
             T::store::<S, FULL>(s, &mut self.dst[to..][..len], acc);
         }
     }
@@ -331,7 +421,30 @@ impl<T: Real> WeightRun<'_, T> {
         for (j, acc) in acc.iter_mut().enumerate() {
             *acc = T::load::<S, FULL>(s, &self.dw[(ky * k + kx + j) * c + c0..][..len]);
         }
-        for ox in 0..wo {
+        let tiled = if K > 1 && stride == 1 && d == 1 {
+            wo / TILE * TILE
+        } else {
+            0
+        };
+        for ox in (0..tiled).step_by(TILE) {
+            let start = ox as isize - pad as isize;
+            let g: [T::V<S>; TILE] = std::array::from_fn(|t| {
+                T::load::<S, FULL>(s, &self.g[(row * wo + ox + t) * c + c0..][..len])
+            });
+            source_pixels!(j in K {
+                let at = start + j as isize;
+                if at >= 0 && at < w as isize {
+                    let from = (src + at as usize) * c + c0;
+                    let x = T::load::<S, FULL>(s, &self.x[from..][..len]);
+                    for (tap, acc) in acc.iter_mut().enumerate() {
+                        if tap <= j && j < tap + TILE {
+                            *acc = T::vfma(s, x, g[j - tap], *acc);
+                        }
+                    }
+                }
+            });
+        }
+        for ox in tiled..wo {
             let g = T::load::<S, FULL>(s, &self.g[(row * wo + ox) * c + c0..][..len]);
             let x0 = ox * stride + kx * d;
             if x0 >= pad && x0 + (K - 1) * d < w + pad {
