@@ -1,0 +1,163 @@
+//! Pooling with kernel equal to stride.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::composite;
+use crate::kernel::{by_dtype, nhwc, output, read, simd, tensor, with_data};
+use crate::real::Real;
+
+/// Maximum over `k` x `k` windows with stride `k`: `[N, H, W, C]` to
+/// `[N, H / k, W / k, C]`; a remainder at the border is dropped. The gradient goes to
+/// the first maximum of a window in row-major order.
+///
+/// # Errors
+/// When `x` has not four dimensions or is smaller than a window.
+pub fn max_pool2d(x: &Tensor, k: usize) -> Result<Tensor> {
+    let pool = Pool::new("max_pool2d", x, k, true)?;
+    if x.device().is_cpu() {
+        x.apply_op1(pool)
+    } else {
+        composite::max_pool2d(x, k)
+    }
+}
+
+/// Mean over `k` x `k` windows with stride `k`: `[N, H, W, C]` to
+/// `[N, H / k, W / k, C]`; a remainder at the border is dropped.
+///
+/// # Errors
+/// When `x` has not four dimensions or is smaller than a window.
+pub fn avg_pool2d(x: &Tensor, k: usize) -> Result<Tensor> {
+    let pool = Pool::new("avg_pool2d", x, k, false)?;
+    if x.device().is_cpu() {
+        x.apply_op1(pool)
+    } else {
+        composite::avg_pool2d(x, k)
+    }
+}
+
+struct Pool {
+    n: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    k: usize,
+    max: bool,
+}
+
+impl Pool {
+    fn new(op: &str, x: &Tensor, k: usize, max: bool) -> Result<Self> {
+        let (n, h, w, c) = nhwc(op, x)?;
+        if k == 0 || h < k || w < k {
+            bail!(
+                "{op}: a window of {k} does not fit an input of shape {:?}",
+                x.dims()
+            )
+        }
+        Ok(Self { n, h, w, c, k, max })
+    }
+
+    fn out(&self) -> (usize, usize) {
+        (self.h / self.k, self.w / self.k)
+    }
+
+    fn forward<T: Real>(&self, x: &[T]) -> Vec<T> {
+        let (ho, wo) = self.out();
+        let (c, k, row) = (self.c, self.k, self.w * self.c);
+        let scale = T::of(1.0 / (k * k) as f64);
+        let mut y = vec![T::zero(); self.n * ho * wo * c];
+        y.par_chunks_mut(wo * c).enumerate().for_each(|(r, y)| {
+            let band = &x[((r / ho) * self.h + (r % ho) * k) * row..][..k * row];
+            simd(
+                #[inline(always)]
+                || {
+                    for (ox, y) in y.chunks_exact_mut(c).enumerate() {
+                        for t in 0..k * k {
+                            let x = &band[(t / k) * row + (ox * k + t % k) * c..][..c];
+                            for (y, &x) in y.iter_mut().zip(x) {
+                                if t == 0 {
+                                    *y = x;
+                                } else if self.max {
+                                    // The second test lets a NaN through.
+                                    *y = if x > *y || x.ne(&x) { x } else { *y };
+                                } else {
+                                    *y += x;
+                                }
+                            }
+                        }
+                        if !self.max {
+                            for y in y {
+                                *y *= scale;
+                            }
+                        }
+                    }
+                },
+            );
+        });
+        y
+    }
+
+    fn backward<T: Real>(&self, x: &[T], g: &[T]) -> Vec<T> {
+        let (ho, wo) = self.out();
+        let (c, k, row) = (self.c, self.k, self.w * self.c);
+        let scale = T::of(1.0 / (k * k) as f64);
+        let mut dx = vec![T::zero(); x.len()];
+        dx.par_chunks_mut(self.h * row)
+            .enumerate()
+            .for_each(|(img, dx)| {
+                let x = &x[img * self.h * row..][..self.h * row];
+                let mut best = vec![T::zero(); c];
+                let mut at = vec![0usize; c];
+                for oy in 0..ho {
+                    for ox in 0..wo {
+                        let g = &g[((img * ho + oy) * wo + ox) * c..][..c];
+                        let corner = oy * k * row + ox * k * c;
+                        if self.max {
+                            best.copy_from_slice(&x[corner..][..c]);
+                            at.fill(corner);
+                            for t in 1..k * k {
+                                let from = corner + (t / k) * row + (t % k) * c;
+                                for (i, &v) in x[from..][..c].iter().enumerate() {
+                                    let better = v > best[i] || (v.ne(&v) && best[i].eq(&best[i]));
+                                    best[i] = if better { v } else { best[i] };
+                                    at[i] = if better { from } else { at[i] };
+                                }
+                            }
+                            for (i, &g) in g.iter().enumerate() {
+                                dx[at[i] + i] = g;
+                            }
+                        } else {
+                            for t in 0..k * k {
+                                let to = corner + (t / k) * row + (t % k) * c;
+                                for (d, &g) in dx[to..][..c].iter_mut().zip(g) {
+                                    *d = g * scale;
+                                }
+                            }
+                        }
+                    }
+                }
+            });
+        dx
+    }
+}
+
+impl CustomOp1 for Pool {
+    fn name(&self) -> &'static str {
+        if self.max { "max_pool2d" } else { "avg_pool2d" }
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (ho, wo) = self.out();
+        by_dtype!(s.dtype(), self.name(), T => {
+            Ok(output(self.forward(&read::<T>(s, l)?), (self.n, ho, wo, self.c)))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        by_dtype!(x.dtype(), self.name(), T => {
+            let dx = with_data::<T, _>(x, |x| with_data::<T, _>(g, |g| self.backward(x, g)))??;
+            tensor(dx, x.shape()).map(Some)
+        })
+    }
+}
