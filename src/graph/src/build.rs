@@ -1,0 +1,181 @@
+//! The one place that knows what a block looks like in deployed form (spec sections 1 and 5).
+
+use inas_space::{ActivationKind, Architecture, BlockKey, BlockKind, Space};
+
+use crate::graph::{Builder, Conv, Function, Graph, Op, Value};
+use crate::{Result, Weights};
+
+/// Graph of one block; its convolutions are named from the prefix `block`.
+///
+/// Inputs `x0`, `x1`, … `[1, in_ch, in_px, in_px]` (as many as `key.sources`), output `y`.
+pub fn block(space: &Space, key: &BlockKey, weights: &mut dyn Weights) -> Result<Graph> {
+    block_of(space, key, Some(weights))
+}
+
+pub(crate) fn block_of(space: &Space, key: &BlockKey, weights: Option<&mut dyn Weights>) -> Result<Graph> {
+    let mut b = Builder::new(weights);
+    "block".clone_into(&mut b.scope);
+    let inputs: Vec<Value> =
+        (0..key.sources.max(1)).map(|i| b.input(&format!("x{i}"), key.in_ch, key.in_px)).collect();
+    let y = match key.kind {
+        BlockKind::Stem => stem(&mut b, space, key, inputs[0])?,
+        BlockKind::MbConv => mbconv(&mut b, space, key, inputs[0])?,
+        BlockKind::TransportBranch | BlockKind::DecoderBranch => branch(&mut b, space, key, inputs[0])?,
+        BlockKind::TransportFusion => transport_fusion(&mut b, space, key, &inputs)?,
+        BlockKind::DecoderFusion => decoder_fusion(&mut b, space, key, &inputs)?,
+        BlockKind::Head => head(&mut b, key, inputs[0])?,
+    };
+    // A model needs a node between its input and its output.
+    let y = if b.graph.nodes.is_empty() { b.op("identity", Op::Identity, &[y])? } else { y };
+    Ok(b.finish(y, "y"))
+}
+
+/// Graph of a whole network: `image` `[1, 3, px, px]` in, `saliency` `[1, 1, px, px]` in [0, 1] out.
+pub fn network(space: &Space, arch: &Architecture, px: u32, weights: &mut dyn Weights) -> Result<Graph> {
+    let mut b = Builder::new(Some(weights));
+    let mut levels: Vec<Option<Value>> = vec![None; space.levels.len()];
+    let mut x = b.input("image", 3, px);
+    // Backbone outputs stay readable while the decoder replaces them level by level.
+    let mut transported = levels.clone();
+    let mut pending: Vec<Value> = Vec::new();
+    for block in space.blocks(arch, px)? {
+        let key = &block.key;
+        b.scope.clone_from(&block.name);
+        match key.kind {
+            BlockKind::Stem => x = stem(&mut b, space, key, x)?,
+            BlockKind::MbConv => {
+                x = mbconv(&mut b, space, key, x)?;
+                let (stage, _) = place(&block.name, "backbone.stage_");
+                if let Some(level) = space.levels.iter().position(|l| l.stage as usize == stage) {
+                    levels[level] = Some(x);
+                }
+            }
+            BlockKind::TransportBranch | BlockKind::DecoderBranch => {
+                let from = if key.kind == BlockKind::TransportBranch { &levels } else { &transported };
+                let (_, source) = place(&block.name, ".branches.level_");
+                let input = from[source].unwrap_or(x);
+                pending.push(branch(&mut b, space, key, input)?);
+            }
+            BlockKind::TransportFusion | BlockKind::DecoderFusion => {
+                let (level, _) = place(&block.name, ".mainops.level_");
+                let inputs = std::mem::take(&mut pending);
+                let fuse = if key.kind == BlockKind::TransportFusion { transport_fusion } else { decoder_fusion };
+                transported[level] = Some(fuse(&mut b, space, key, &inputs)?);
+            }
+            BlockKind::Head => x = head(&mut b, key, transported[0].unwrap_or(x))?,
+        }
+    }
+    Ok(b.finish(x, "saliency"))
+}
+
+/// The two numbers behind `marker` in a block's name, e.g. level and source; the second is 0 when absent.
+fn place(name: &str, marker: &str) -> (usize, usize) {
+    let rest = name.split_once(marker).map_or("", |(_, rest)| rest);
+    let mut numbers = rest.split('.').map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn activation(b: &mut Builder<'_>, space: &Space, name: &str, x: Value) -> Result<Value> {
+    let function = match space.activation {
+        ActivationKind::Silu => {
+            let gate = b.function(&format!("{name}_sigmoid"), Function::Sigmoid, x)?;
+            return b.op(&format!("{name}_silu"), Op::Mul, &[x, gate]);
+        }
+        ActivationKind::Relu => Function::Relu,
+        ActivationKind::Relu6 => Function::Relu6,
+        ActivationKind::HardSwish => Function::HardSwish,
+    };
+    b.function(name, function, x)
+}
+
+fn stem(b: &mut Builder<'_>, space: &Space, key: &BlockKey, x: Value) -> Result<Value> {
+    let conv = Conv { kernel: key.kernel, stride: key.stride, ..Conv::pointwise("", key.out_ch) };
+    let y = b.conv(x, conv)?;
+    activation(b, space, "act", y)
+}
+
+fn depthwise(b: &mut Builder<'_>, suffix: &str, key: &BlockKey, x: Value) -> Result<Value> {
+    let channels = b.shape(x)[1];
+    let stride = key.stride.max(1);
+    b.conv(x, Conv { kernel: key.kernel, stride, depthwise: true, ..Conv::pointwise(suffix, channels) })
+}
+
+fn mbconv(b: &mut Builder<'_>, space: &Space, key: &BlockKey, x: Value) -> Result<Value> {
+    let mid = key.in_ch * key.expand;
+    let y = b.conv(x, Conv::pointwise(".inverted_bottleneck", mid))?;
+    let y = activation(b, space, "act1", y)?;
+    let y = depthwise(b, ".depth_conv", key, y)?;
+    let mut y = activation(b, space, "act2", y)?;
+    if let Some(se) = space.squeeze_excite {
+        let s = b.op("se_pool", Op::GlobalAvgPool, &[y])?;
+        let s = b.conv(s, Conv::pointwise(".depth_conv.se.fc.reduce", (mid / se.reduction).max(1)))?;
+        let s = b.function("se_relu", Function::Relu, s)?;
+        let s = b.conv(s, Conv::pointwise(".depth_conv.se.fc.expand", mid))?;
+        let s = b.function("se_gate", Function::HardSigmoid, s)?;
+        y = b.op("se_scale", Op::Mul, &[y, s])?;
+    }
+    let y = b.conv(y, Conv::pointwise(".point_linear", key.out_ch))?;
+    let mut shortcut = x;
+    if key.stride > 1 {
+        shortcut = b.op("shortcut_pool", Op::AvgPool(key.stride), &[shortcut])?;
+    }
+    if key.in_ch != key.out_ch {
+        shortcut = b.conv(shortcut, Conv { bias: false, ..Conv::pointwise(".identity_conv", key.out_ch) })?;
+    }
+    b.op("add", Op::Add, &[y, shortcut])
+}
+
+fn branch(b: &mut Builder<'_>, space: &Space, key: &BlockKey, x: Value) -> Result<Value> {
+    if key.in_px == key.out_px && key.in_ch == key.out_ch {
+        return Ok(x);
+    }
+    let mut y = x;
+    if key.in_px > key.out_px {
+        y = b.op("pool", Op::MaxPool(key.in_px / key.out_px), &[y])?;
+    }
+    y = b.conv(y, Conv::pointwise("", key.out_ch))?;
+    if key.kind == BlockKind::DecoderBranch {
+        y = activation(b, space, "act", y)?;
+    }
+    if key.in_px < key.out_px {
+        y = b.op("upsample", Op::Upsample(key.out_px / key.in_px), &[y])?;
+    }
+    Ok(y)
+}
+
+fn mean(b: &mut Builder<'_>, inputs: &[Value]) -> Result<Value> {
+    let mut sum = inputs[0];
+    for (i, x) in inputs.iter().enumerate().skip(1) {
+        sum = b.op(&format!("add{i}"), Op::Add, &[sum, *x])?;
+    }
+    if inputs.len() == 1 {
+        return Ok(sum);
+    }
+    b.op("mean", Op::Scale(1.0 / inputs.len() as f32), &[sum])
+}
+
+fn fusion_unit(b: &mut Builder<'_>, key: &BlockKey, unit: u32, x: Value) -> Result<Value> {
+    let y = depthwise(b, &format!(".fusion.depthwise{unit}"), key, x)?;
+    b.conv(y, Conv::pointwise(&format!(".fusion.pointwise{unit}"), key.out_ch))
+}
+
+fn transport_fusion(b: &mut Builder<'_>, space: &Space, key: &BlockKey, inputs: &[Value]) -> Result<Value> {
+    let x = mean(b, inputs)?;
+    let y = fusion_unit(b, key, 1, x)?;
+    let y = activation(b, space, "act1", y)?;
+    let y = fusion_unit(b, key, 2, y)?;
+    let y = b.op("add", Op::Add, &[x, y])?;
+    activation(b, space, "act2", y)
+}
+
+fn decoder_fusion(b: &mut Builder<'_>, space: &Space, key: &BlockKey, inputs: &[Value]) -> Result<Value> {
+    let x = mean(b, inputs)?;
+    let y = fusion_unit(b, key, 1, x)?;
+    activation(b, space, "act1", y)
+}
+
+fn head(b: &mut Builder<'_>, key: &BlockKey, x: Value) -> Result<Value> {
+    let y = b.conv(x, Conv { bias: false, ..Conv::pointwise("", key.out_ch) })?;
+    let y = b.function("sigmoid", Function::Sigmoid, y)?;
+    b.op("upsample", Op::Upsample(key.out_px / key.in_px), &[y])
+}

@@ -1,0 +1,34 @@
+//! The one error type of this crate.
+
+/// What can be wrong with a graph.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The space, architecture or input size is wrong.
+    #[error(transparent)]
+    Space(#[from] inas_space::Error),
+    /// An operator does not fit its inputs.
+    #[error("node `{node}`: {reason}")]
+    Shape {
+        /// Name of the node.
+        node: String,
+        /// What does not fit, with the shapes.
+        reason: String,
+    },
+    /// A weight source could not give a convolution's weights.
+    #[error("no weights for convolution `{conv}`: {reason}")]
+    Weights {
+        /// Name of the convolution.
+        conv: String,
+        /// Why.
+        reason: String,
+    },
+    /// Bytes are not an ONNX model of the form written here.
+    #[error("not an ONNX model: {reason}")]
+    Onnx {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,82 @@
+//! Where convolution weights come from.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use crate::Result;
+
+/// One deployed convolution, as asked of a weight source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvSpec {
+    /// Name in the supernet, e.g. `backbone.stage_3.0.depth_conv`.
+    pub name: String,
+    /// Output channels.
+    pub out_ch: u32,
+    /// Input channels of one group.
+    pub in_ch: u32,
+    /// Kernel side.
+    pub kernel: u32,
+    /// Groups; the channel count for a depthwise convolution.
+    pub groups: u32,
+    /// Whether there is a bias.
+    pub bias: bool,
+}
+
+impl ConvSpec {
+    /// Number of weights, `out_ch * in_ch * kernel * kernel`.
+    pub fn weight_len(&self) -> usize {
+        (self.out_ch * self.in_ch * self.kernel * self.kernel) as usize
+    }
+}
+
+/// Weights of one convolution: `[out_ch, in_ch, kernel, kernel]` row-major, and `[out_ch]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConvWeights {
+    /// `[out_ch, in_ch, kernel, kernel]`.
+    pub weight: Vec<f32>,
+    /// `[out_ch]`.
+    pub bias: Option<Vec<f32>>,
+}
+
+/// A source of weights: a supernet for export, random numbers for profiling.
+pub trait Weights {
+    /// Weights of one convolution, of the lengths that `spec` asks for.
+    fn conv(&mut self, spec: &ConvSpec) -> Result<ConvWeights>;
+}
+
+/// Random weights, a function of the seed and of each convolution's name and shape only.
+///
+/// Zero mean and variance 1 / fan-in keep activations in a normal range: latency depends on denormals, not on values.
+#[derive(Debug, Clone, Copy)]
+pub struct SeededWeights {
+    seed: u64,
+}
+
+impl SeededWeights {
+    /// Weights of that seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+}
+
+impl Weights for SeededWeights {
+    fn conv(&mut self, spec: &ConvSpec) -> Result<ConvWeights> {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, &spec.name, spec.out_ch, spec.in_ch, spec.kernel).hash(&mut hasher);
+        let mut state = hasher.finish();
+        // A uniform of width 2 * sqrt(3) has unit variance.
+        let mut uniform = || (f64::from((split_mix(&mut state) >> 40) as u32) / f64::from(1 << 24) - 0.5) * 12f64.sqrt();
+        let scale = f64::from(spec.in_ch * spec.kernel * spec.kernel).sqrt().recip();
+        let weight = (0..spec.weight_len()).map(|_| (uniform() * scale) as f32).collect();
+        let bias = spec.bias.then(|| (0..spec.out_ch).map(|_| (uniform() * 0.1) as f32).collect());
+        Ok(ConvWeights { weight, bias })
+    }
+}
+
+/// One step of the SplitMix64 generator.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
