@@ -1,10 +1,11 @@
 //! 1x1 convolution as one matrix product.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
+use rayon::prelude::*;
 
 use super::composite;
-use crate::kernel::{alike, by_dtype, nhwc, read};
+use crate::kernel::{alike, by_dtype, nhwc, part_len, read, tensor};
 
 /// 1x1 convolution without bias: `x` `[N, H, W, I]`, `w` `[O, I, 1, 1]`, result `[N, H, W, O]`.
 ///
@@ -89,7 +90,35 @@ impl CustomOp2 for Pointwise {
     }
 }
 
-/// `g^T x` for `g` `[M, O]` and `x` `[M, I]`: `[O, I]`.
+/// `g^T x` for contiguous `g` `[M, O]` and `x` `[M, I]`: `[O, I]`.
+///
+/// The result is small and `M` long, which leaves a matrix product nothing to divide
+/// among threads: parts of `M` are multiplied in parallel and added in order.
 pub(super) fn weight_gradient(g: &Tensor, x: &Tensor) -> Result<Tensor> {
-    g.t()?.matmul(x)
+    let ((m, o), i) = (g.dims2()?, x.dim(1)?);
+    let part = part_len(m).max(256);
+    let ((gs, gl), (xs, xl)) = (g.storage_and_layout(), x.storage_and_layout());
+    let (Storage::Cpu(gs), Storage::Cpu(xs)) = (&*gs, &*xs) else {
+        bail!("weight_gradient: expected CPU tensors")
+    };
+    by_dtype!(g.dtype(), "weight_gradient", T => {
+        let parts = (0..m.div_ceil(part))
+            .into_par_iter()
+            .map(|p| {
+                let from = p * part;
+                let len = part.min(m - from);
+                let left = Layout::new((o, len).into(), vec![1, o], gl.start_offset() + from * o);
+                let right = Layout::contiguous_with_offset((len, i), xl.start_offset() + from * i);
+                T::cpu_storage_data(gs.matmul(xs, (1, o, i, len), &left, &right)?)
+            })
+            .collect::<Result<Vec<Vec<T>>>>()?;
+        let mut parts = parts.into_iter();
+        let mut sum = parts.next().unwrap_or_default();
+        for part in parts {
+            for (a, b) in sum.iter_mut().zip(part) {
+                *a += b;
+            }
+        }
+        tensor(sum, (o, i))
+    })
 }
