@@ -2,4 +2,6 @@
 
 pub mod data;
 pub mod metrics;
+pub mod parity;
 pub mod supernet;
+pub mod train;

@@ -19,6 +19,7 @@ use inas_space::{Architecture, Space};
 pub use error::{Error, Result};
 pub use forward::{BatchNorm, Outputs, Statistics};
 pub use params::Params;
+pub(crate) use params::short;
 pub use recalibrate::recalibrate;
 pub use reparam::Deployed;
 pub use sandwich::{Sandwich, Step};

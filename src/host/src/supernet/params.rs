@@ -36,7 +36,7 @@ impl Params {
         if !path.exists() {
             return Err(Error::Checkpoint { path: path.into(), reason: "no such file".into() });
         }
-        let mut tensors: HashMap<String, Tensor> = if path.extension().is_some_and(|e| e == "pth") {
+        let tensors: HashMap<String, Tensor> = if path.extension().is_some_and(|e| e == "pth") {
             let file = PthTensors::new(path, Some("params")).map_err(read)?;
             let mut tensors = HashMap::new();
             for name in file.tensor_infos().keys() {
@@ -48,6 +48,16 @@ impl Params {
         } else {
             candle_core::safetensors::load(path, device).map_err(read)?
         };
+        Self::from_tensors(space, tensors, path, device)
+    }
+
+    /// Parameters from the tensors of the file at `path`: all that the space needs, and no other.
+    pub(crate) fn from_tensors(
+        space: &Space,
+        mut tensors: HashMap<String, Tensor>,
+        path: &Path,
+        device: &Device,
+    ) -> Result<Self> {
         let bad = |reason: String| Error::Checkpoint { path: path.into(), reason };
         let params = Self::build(space, device, |entry| {
             let tensor = tensors.remove(&entry.name);
@@ -82,14 +92,36 @@ impl Params {
 
     /// Writes all tensors as safetensors; the file appears whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let weights = self.weights.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
-        let buffers = self.buffers.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
-        let tensors: HashMap<String, Tensor> = weights.chain(buffers).collect();
+        let tensors: HashMap<String, Tensor> = self.tensors().collect();
         let io = |source| Error::Write { path: path.into(), source };
         let temporary = path.with_extension("safetensors.tmp");
         candle_core::safetensors::save(&tensors, &temporary)
             .map_err(|e| Error::Checkpoint { path: path.into(), reason: short(&e) })?;
         std::fs::rename(&temporary, path).map_err(io)
+    }
+
+    /// Every tensor with its name.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = (String, Tensor)> + '_ {
+        let weights = self.weights.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
+        weights.chain(self.buffers.iter().map(|(name, tensor)| (name.clone(), tensor.clone())))
+    }
+
+    /// A copy that shares no storage; a plain clone shares the trainable tensors.
+    pub(crate) fn deep_clone(&self) -> Result<Self> {
+        let mut copy = self.clone();
+        for var in copy.weights.values_mut() {
+            *var = Var::from_tensor(&var.as_tensor().copy()?)?;
+        }
+        Ok(copy)
+    }
+
+    /// Takes over the values of `other`, into the same variables.
+    pub(crate) fn copy_from(&mut self, other: &Self) -> Result<()> {
+        for (name, var) in &self.weights {
+            var.set(other.weight(name)?)?;
+        }
+        self.buffers.clone_from(&other.buffers);
+        Ok(())
     }
 
     /// A trainable tensor by name.

@@ -91,6 +91,9 @@ fn deep_supervision(maps: &[Tensor], loss: impl Fn(&Tensor) -> candle_core::Resu
 
 impl super::Params {
     /// Moves the running statistics towards those of a batch, over the channels that were used.
+    ///
+    /// `num_batches_tracked` stays as it is: with a fixed momentum nothing reads it, and the release does not count
+    /// sliced BNs either.
     fn track(&mut self, seen: &[(String, BatchStats)]) -> Result<()> {
         for (name, stats) in seen {
             for (kind, batch) in [("running_mean", &stats.mean), ("running_var", &stats.var)] {
@@ -103,9 +106,6 @@ impl super::Params {
                 let new = if rest == 0 { moved } else { Tensor::cat(&[moved, old.narrow(0, used, rest)?], 0)? };
                 self.buffers.insert(key, new);
             }
-            let key = format!("{name}.num_batches_tracked");
-            let counted = (self.buffer(&key)? + self.buffer(&key)?.ones_like()?)?;
-            self.buffers.insert(key, counted);
         }
         Ok(())
     }

@@ -1,0 +1,135 @@
+//! Accuracy of sub-networks with inherited weights (thesis section 3.2.4, spec section 4).
+
+
+use candle_core::Tensor;
+use inas_runtime::preprocess;
+use inas_space::Architecture;
+
+use crate::data::{DataError, Loader, LoaderOptions, Sample, decode_label, decode_photo};
+use crate::metrics::{DatasetMetrics, DatasetSummary, FastScore, FastSummary, ImageMetrics, MapU8, MetricError};
+use crate::supernet::{Statistics, Supernet, recalibrate};
+
+/// Images evaluated at once.
+const BATCH: usize = 8;
+
+/// What can go wrong while evaluating.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// The supernet failed.
+    #[error(transparent)]
+    Supernet(#[from] crate::supernet::Error),
+    /// A tensor operation failed.
+    #[error("tensor operation failed: {}", crate::supernet::short(.0))]
+    Tensor(#[from] candle_core::Error),
+    /// An image could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A map could not be scored.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// A map could not be turned into a mask.
+    #[error(transparent)]
+    Preprocess(#[from] preprocess::PreprocessError),
+}
+
+/// Result of evaluating.
+pub type Result<T> = std::result::Result<T, EvaluateError>;
+
+/// Recalibrates and scores sub-networks of one supernet on fixed images, decoded once.
+#[derive(Debug)]
+pub struct Evaluator {
+    net: Supernet,
+    /// `[N, px, px, 3]` each.
+    calibration: Vec<Tensor>,
+    /// Validation images `[N, px, px, 3]` with each label at its own size.
+    validation: Vec<(Tensor, Vec<MapU8>)>,
+    px: u32,
+}
+
+impl Evaluator {
+    /// Reads `calibration_images` of the training samples and all validation samples at side `px`.
+    ///
+    /// The calibration images are the first ones of the seed's order; the published systems take 100 to 200.
+    pub fn new(
+        net: Supernet,
+        training: Vec<Sample>,
+        calibration_images: usize,
+        validation: &[Sample],
+        px: u32,
+        seed: u64,
+    ) -> Result<Self> {
+        let device = net.params.device().clone();
+        let side = px as usize;
+        let batch = BATCH.min(training.len().max(1));
+        let batches = calibration_images.div_ceil(batch).max(1);
+        let options = LoaderOptions { batch, seed, ..LoaderOptions::default() };
+        let loader = Loader::new(training, options)?;
+        let mut calibration = Vec::with_capacity(batches);
+        for batch in loader.epoch(0, |_| px).take(batches) {
+            let batch = batch?;
+            calibration.push(Tensor::from_slice(&batch.images, (batch.n, side, side, 3), &device)?);
+        }
+        let mut groups = Vec::new();
+        for group in validation.chunks(BATCH) {
+            let mut images = Vec::with_capacity(group.len() * side * side * 3);
+            let mut labels = Vec::with_capacity(group.len());
+            for sample in group {
+                images.extend(preprocess::photo_to_nhwc(&decode_photo(&sample.image)?, px));
+                labels.push(MapU8::from(decode_label(&sample.label)?));
+            }
+            groups.push((Tensor::from_vec(images, (group.len(), side, side, 3), &device)?, labels));
+        }
+        Ok(Self { net, calibration, validation: groups, px })
+    }
+
+    /// The supernet that is evaluated.
+    pub fn net(&self) -> &Supernet {
+        &self.net
+    }
+
+    /// Side of the images, px.
+    pub fn px(&self) -> u32 {
+        self.px
+    }
+
+    /// BN statistics of `arch` on the calibration images.
+    pub fn statistics(&self, arch: &Architecture) -> Result<Statistics> {
+        Ok(recalibrate(&self.net, arch, &self.calibration)?)
+    }
+
+    /// A calibration image `[1, px, px, 3]`, for checking exports.
+    pub fn probe(&self) -> Result<Tensor> {
+        Ok(self.calibration[0].narrow(0, 0, 1)?)
+    }
+
+    /// Maximum F (of averaged precision and recall) and MAE of `arch` on the validation images.
+    pub fn score(&self, arch: &Architecture) -> Result<FastSummary> {
+        let mut score = FastScore::default();
+        self.each_map(arch, |map, label| Ok(score.push(map, label)?))?;
+        Ok(score.finish()?)
+    }
+
+    /// Every metric of `arch` on the validation images.
+    pub fn metrics(&self, arch: &Architecture) -> Result<DatasetSummary> {
+        let mut metrics = DatasetMetrics::default();
+        self.each_map(arch, |map, label| {
+            metrics.push(&ImageMetrics::of(map, label)?);
+            Ok(())
+        })?;
+        Ok(metrics.finish()?)
+    }
+
+    fn each_map(&self, arch: &Architecture, mut see: impl FnMut(&MapU8, &MapU8) -> Result<()>) -> Result<()> {
+        let statistics = self.statistics(arch)?;
+        let area = (self.px * self.px) as usize;
+        for (images, labels) in &self.validation {
+            let maps = self.net.eval_with(arch, images, &statistics)?.flatten_all()?.to_vec1::<f32>()?;
+            for (map, label) in maps.chunks(area).zip(labels) {
+                let size = (label.width(), label.height());
+                see(&MapU8::from(preprocess::postprocess(map, self.px, self.px, size)?), label)?;
+            }
+        }
+        Ok(())
+    }
+}
+

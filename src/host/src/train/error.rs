@@ -1,0 +1,77 @@
+//! Errors of training.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong in a training run.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The supernet failed.
+    #[error(transparent)]
+    Supernet(#[from] crate::supernet::Error),
+    /// A space is wrong.
+    #[error(transparent)]
+    Space(#[from] inas_space::Error),
+    /// A tensor operation failed.
+    #[error("tensor operation failed: {}", crate::supernet::short(.0))]
+    Tensor(#[from] candle_core::Error),
+    /// An image or list could not be read.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// One step failed.
+    #[error("step {step}: {source} (images: {})", .files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "))]
+    Step {
+        /// Step number, from 0.
+        step: usize,
+        /// Images of the batch.
+        files: Vec<PathBuf>,
+        /// What failed.
+        source: crate::supernet::Error,
+    },
+    /// The folder holds a run already.
+    #[error("{dir} holds a training run already; continue it with --resume or choose another folder")]
+    AlreadyStarted {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The folder holds another run.
+    #[error("{path} was written for another run: {what}; use the same settings or choose another folder")]
+    OtherRun {
+        /// The file that differs.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// The checkpoint does not fit.
+    #[error("checkpoint {path}: {reason}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Stopped on request; the state is saved.
+    #[error("interrupted after step {step}; continue with --resume")]
+    Interrupted {
+        /// Steps done.
+        step: usize,
+        /// The folder.
+        dir: PathBuf,
+    },
+}
+
+impl TrainError {
+    pub(super) fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// Result of training.
+pub type Result<T> = std::result::Result<T, TrainError>;
