@@ -1,1 +1,43 @@
-fn main() {}
+//! The `inas` program: parse, call the library, print.
+
+mod commands;
+mod printer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::Command;
+use printer::Printer;
+
+/// Find, measure and ship the fastest salient-object-detection network for your device.
+///
+/// Results go to standard output; progress, notes and hints to standard error.
+///
+/// Exit codes: 0 success, 1 the operation failed (or a check found a difference), 2 wrong usage, 130 interrupted
+/// (what was done is kept; continue with --resume).
+#[derive(Debug, Parser)]
+#[command(name = "inas", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print results only, no progress and no notes.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+/// Exit code of a run that was stopped with Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let printer = Printer::new(cli.quiet);
+    match cli.command.run(&printer) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            printer.error(&error);
+            if commands::interrupted(&error) { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! One file a subcommand.
+
+mod demo;
+mod export;
+mod latency;
+mod metrics;
+mod parity;
+mod profile;
+mod report;
+mod run;
+mod search;
+mod space;
+mod train;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use inas_host::search::SearchError;
+use inas_host::train::TrainError;
+
+use crate::printer::{Hint, Printer};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Run the whole path once on small data: profile, train, search, export, run, report
+    Demo(demo::Args),
+    /// Show a search space, or draw and compare its architectures
+    Space(space::Args),
+    /// Measure every block of a space on this machine
+    Profile(profile::Args),
+    /// Predict the latency of architectures from a profile or a table
+    Latency(latency::Args),
+    /// Train a supernet
+    Train(train::Args),
+    /// Search a trained supernet for the Pareto front over a profile
+    Search(search::Args),
+    /// Write sub-networks of a supernet as ONNX
+    Export(export::Args),
+    /// Run a model on photos
+    Run(run::Args),
+    /// Score saliency maps against ground truth
+    Metrics(metrics::Args),
+    /// Compare the supernet with reference tensors
+    Parity(parity::Args),
+    /// Render the report of a finished run again
+    Report(report::Args),
+}
+
+impl Command {
+    /// Runs the command; false when it worked but found something wrong.
+    pub(crate) fn run(&self, printer: &Printer) -> anyhow::Result<bool> {
+        match self {
+            Self::Demo(args) => demo::run(args, printer),
+            Self::Space(args) => space::run(args, printer),
+            Self::Profile(args) => profile::run(args, printer).map(|_| true),
+            Self::Latency(args) => latency::run(args, printer),
+            Self::Train(args) => train::run(args, printer).map(|_| true),
+            Self::Search(args) => search::run(args, printer).map(|_| true),
+            Self::Export(args) => export::run(args, printer).map(|_| true),
+            Self::Run(args) => run::run(args, printer).map(|r| r.failed == 0),
+            Self::Metrics(args) => metrics::run(args, printer),
+            Self::Parity(args) => parity::run(args, printer),
+            Self::Report(args) => report::run(args, printer),
+        }
+    }
+}
+
+/// Raised by Ctrl-C.
+static CANCEL: AtomicBool = AtomicBool::new(false);
+
+/// A flag that the first Ctrl-C raises; a second one ends the program at once.
+fn cancel_flag() -> &'static AtomicBool {
+    static INSTALL: std::sync::Once = std::sync::Once::new();
+    INSTALL.call_once(|| {
+        let handler = || {
+            if CANCEL.swap(true, Ordering::Relaxed) {
+                std::process::exit(i32::from(crate::INTERRUPTED));
+            }
+        };
+        // Without a handler Ctrl-C still ends the program, and every state file is written as it grows.
+        let _ = ctrlc::set_handler(handler);
+    });
+    &CANCEL
+}
+
+/// Whether an error only says that the user stopped the run.
+pub(crate) fn interrupted(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(TrainError::Interrupted { .. }))
+            || matches!(cause.downcast_ref(), Some(SearchError::Interrupted { .. }))
+            || matches!(cause.downcast_ref(), Some(inas_profiler::Error::Interrupted { .. }))
+    })
+}
+
+/// Attaches a hint to an error.
+fn hint<T, E>(result: Result<T, E>, hint: impl Into<String>) -> anyhow::Result<T>
+where
+    Result<T, E>: anyhow::Context<T, E>,
+{
+    result.context(Hint(hint.into()))
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, bytes)
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,75 @@
+//! The only place that writes to the terminal.
+#![expect(clippy::print_stderr, reason = "this is the printer")]
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A hint that travels with an error and is printed below it.
+#[derive(Debug)]
+pub(crate) struct Hint(pub(crate) String);
+
+impl Display for Hint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Results to standard output, everything else to standard error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    quiet: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    /// A line of the result. A reader that has gone away is no error.
+    pub(crate) fn result(&self, line: impl Display) -> anyhow::Result<()> {
+        match writeln!(std::io::stdout(), "{line}") {
+            Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A line about what is going on.
+    pub(crate) fn note(&self, line: impl Display) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    /// An error with its causes, and the hints that came with it.
+    pub(crate) fn error(&self, error: &anyhow::Error) {
+        let (mut causes, mut hints) = (Vec::new(), Vec::new());
+        if let Some(hint) = error.downcast_ref::<Hint>() {
+            hints.push(hint.to_string());
+        }
+        for cause in error.chain() {
+            let text = cause.to_string();
+            // Transparent errors repeat their source.
+            if !hints.contains(&text) && causes.last() != Some(&text) {
+                causes.push(text);
+            }
+        }
+        eprintln!("error: {}", causes.join(": "));
+        for hint in hints {
+            eprintln!("hint: {hint}");
+        }
+    }
+
+    /// A progress bar over `total` steps; hidden when quiet or when standard error is no terminal.
+    pub(crate) fn bar(&self, label: &str, total: u64) -> ProgressBar {
+        let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        let style = ProgressStyle::with_template("{prefix:>10} [{bar:30}] {pos}/{len} {msg}  {elapsed}, {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        bar.set_prefix(label.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(500));
+        bar
+    }
+}
