@@ -1,6 +1,6 @@
 //! The report of a run: one HTML file that holds everything it shows, and the data behind it as JSON.
 //!
-//! [`write`] puts `report.html` and `report.json` in the run's folder; [`read`] takes the JSON back, so that a report
+//! [`write()`] puts `report.html` and `report.json` in the run's folder; [`read`] takes the JSON back, so that a report
 //! can be rendered again without the run. The page loads nothing from elsewhere: pictures are data URIs, plots are
 //! inline SVG.
 
@@ -53,7 +53,7 @@ pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
     Ok(page)
 }
 
-/// Reads the data of the report in `dir`, as [`write`] left it.
+/// Reads the data of the report in `dir`, as [`write()`] left it.
 pub fn read(dir: &Path) -> Result<Report> {
     let path = dir.join(JSON_NAME);
     let text = std::fs::read_to_string(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
