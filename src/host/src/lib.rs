@@ -1,7 +1,11 @@
 //! Host side of iNAS: supernet, data, training, search, export and reports.
 
 pub mod data;
+pub mod evaluate;
+pub mod export;
 pub mod metrics;
 pub mod parity;
+pub mod report;
+pub mod search;
 pub mod supernet;
 pub mod train;
