@@ -21,15 +21,25 @@ impl Display for Hint {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     quiet: bool,
+    /// Results are dropped too: the caller shows them in its own way.
+    silent: bool,
 }
 
 impl Printer {
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet }
+        Self { quiet, silent: false }
+    }
+
+    /// A printer for a step of a larger command, which shows the results itself.
+    pub(crate) fn silent(self) -> Self {
+        Self { quiet: true, silent: true }
     }
 
     /// A line of the result. A reader that has gone away is no error.
     pub(crate) fn result(&self, line: impl Display) -> anyhow::Result<()> {
+        if self.silent {
+            return Ok(());
+        }
         match writeln!(std::io::stdout(), "{line}") {
             Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
             _ => Ok(()),

@@ -1,0 +1,297 @@
+//! `inas demo`: the whole path once, each step the command of that name with small settings.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use inas_host::report::{self, Fact, LossPoint, Point, Prediction, Report, Sample, SampleResult, Search, Training};
+use inas_host::search::{SamplerKind, SearchResult, Strategy};
+use inas_host::train::{StepRecord, TrainDir};
+use inas_profiler::measure::Protocol;
+use inas_profiler::profile::Profile;
+use inas_profiler::run::bench_model;
+
+use super::profile::RuntimeArgs;
+use super::run::Written;
+use super::search::SupernetArgs;
+use super::{export, profile, run as run_photos, search, train};
+use crate::printer::{Hint, Printer};
+
+/// Networks that are exported, measured and shown.
+const MODELS: usize = 3;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder of the demo's files; an interrupted demo continues there.
+    #[arg(long, short, value_name = "DIR", default_value = "inas-demo")]
+    out: PathBuf,
+    /// Folder with the mini set (`mini/train.lst`, `mini/val.lst`) and `photos/`.
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Search space.
+    #[arg(long, default_value = "nano")]
+    space: String,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+    /// Training steps.
+    #[arg(long, default_value_t = 240)]
+    steps: usize,
+    /// Architectures of the first generation.
+    #[arg(long, default_value_t = 60)]
+    population: usize,
+    /// Generations after the first.
+    #[arg(long, default_value_t = 4)]
+    iterations: usize,
+    /// Seed of every draw.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
+    let started = Instant::now();
+    let lists = [args.data.join("mini/train.lst"), args.data.join("mini/val.lst")];
+    if let Some(missing) = lists.iter().find(|list| !list.exists()) {
+        return Err(anyhow::anyhow!("{} is not there", missing.display()))
+            .context(Hint("run the demo from the root of a checkout, or name its `data` folder with --data".into()));
+    }
+    let photos = copy_photos(&args.data.join("photos"), &args.out.join("photos"))?;
+    let dir = |name: &str| args.out.join(name);
+
+    let profile = if dir("profile").join("profile.json").exists() {
+        Profile::read(&dir("profile"))?
+    } else {
+        profile::run(&profile_args(args), printer)?
+    };
+    let train_dir = if TrainDir::new(&dir("train")).supernet().exists() {
+        TrainDir::new(&dir("train"))
+    } else {
+        train::run(&train_args(args, &lists[0]), printer)?
+    };
+    let supernet = SupernetArgs {
+        supernet: train_dir.supernet(),
+        profile: dir("profile"),
+        train_data: lists[0].clone(),
+        val_data: lists[1].clone(),
+        calibration: 40,
+    };
+    let found = search::run(&search_args(args, supernet.clone()), printer)?;
+    let models = export::run(
+        &export::Args {
+            supernet,
+            archs: vec![dir("search").join("front.json")],
+            pick: Some(MODELS),
+            out: dir("models"),
+            device: None,
+        },
+        printer,
+    )?;
+
+    let runtime = args.runtime.open()?;
+    let mut rows = Vec::with_capacity(models.len());
+    let mut results: Vec<(String, Vec<Written>)> = Vec::new();
+    for model in &models {
+        let file = dir("models").join(&model.file);
+        let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let measured = bench_model(&bytes, runtime.as_ref(), &Protocol::default())?;
+        rows.push(report::Model {
+            name: model.name.clone(),
+            hash: model.hash.clone(),
+            file: Path::new("models").join(&model.file).display().to_string(),
+            predicted_ms: model.predicted_ms,
+            measured_ms: Some(measured.median_us / 1e3),
+            measured_ci_ms: Some((measured.ci_low_us / 1e3, measured.ci_high_us / 1e3)),
+            macs: model.macs,
+            params: model.params,
+            file_bytes: model.file_bytes,
+            f_max: model.f_max,
+            mae: model.mae,
+            parity: model.parity,
+        });
+        let photo_args = run_photos::Args {
+            model: file,
+            images: photos.clone(),
+            out: dir("masks").join(&model.name),
+            runtime: args.runtime.clone(),
+        };
+        let outcome = run_photos::run(&photo_args, &printer.silent())?;
+        anyhow::ensure!(outcome.failed == 0, "{} of the demo's photos failed", outcome.failed);
+        results.push((model.name.clone(), outcome.written));
+    }
+
+    let report = Report {
+        title: format!("iNAS demo: space {}", profile.space().name),
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        version: env!("CARGO_PKG_VERSION").into(),
+        created: profile.created().to_owned(),
+        device: facts(&profile),
+        training: Some(training(&train_dir)?),
+        search: search_section(&found, &profile)?,
+        predictions: rows.iter().filter_map(prediction).collect(),
+        models: rows,
+        samples: samples(&photos, &results, &args.out),
+    };
+    let page = report::write(&report, &args.out)?;
+    table(&report, printer)?;
+    printer.result(format_args!("\nmodels   {}", dir("models").display()))?;
+    printer.result(format_args!("masks    {}", dir("masks").display()))?;
+    printer.result(format_args!("profile  {}", dir("profile").display()))?;
+    printer.result(format_args!("report   {}", page.display()))?;
+    printer.note(format_args!("Done in {:.0} s", started.elapsed().as_secs_f64()));
+    Ok(true)
+}
+
+/// Copies the photos beside the report, so that the demo's folder can be moved as a whole.
+fn copy_photos(from: &Path, to: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let mut paths = entries.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|e| e == "jpg"));
+    paths.sort();
+    std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
+    let mut copies = Vec::with_capacity(paths.len());
+    for path in paths {
+        let copy = to.join(path.file_name().unwrap_or_default());
+        std::fs::copy(&path, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+        copies.push(copy);
+    }
+    Ok(copies)
+}
+
+fn profile_args(args: &Args) -> profile::Args {
+    profile::Args {
+        space: args.space.clone(),
+        px: None,
+        runtime: args.runtime.clone(),
+        out: args.out.join("profile"),
+        resume: args.out.join("profile").exists(),
+        max_runs: Protocol::default().max_runs,
+        max_seconds: Protocol::default().max_seconds,
+        seed: args.seed,
+    }
+}
+
+fn train_args(args: &Args, list: &Path) -> train::Args {
+    let out = args.out.join("train");
+    train::Args {
+        space: args.space.clone(),
+        data: list.to_owned(),
+        resume: TrainDir::new(&out).checkpoint().exists(),
+        out,
+        init: None,
+        steps: args.steps,
+        batch: 12,
+        lr: 2e-3,
+        head_lr_factor: 2.0,
+        warmup_steps: 20,
+        px: Vec::new(),
+        random_subnets: 2,
+        no_flip: false,
+        seed: args.seed,
+        checkpoint_every: 50,
+    }
+}
+
+fn search_args(args: &Args, supernet: SupernetArgs) -> search::Args {
+    let out = args.out.join("search");
+    search::Args {
+        supernet,
+        resume: out.exists(),
+        out,
+        population: args.population,
+        groups: 10,
+        keep: 20,
+        iterations: args.iterations,
+        crossover: 0.2,
+        mutation: 0.2,
+        sampler: SamplerKind::Lgs,
+        strategy: Strategy::Evolution,
+        max_latency: None,
+        seed: args.seed,
+    }
+}
+
+fn facts(profile: &Profile) -> Vec<Fact> {
+    let fact = |label: &str, value: String| Fact { label: label.into(), value };
+    let mut facts: Vec<Fact> = profile.facts().into_iter().map(|(label, value)| fact(&label, value)).collect();
+    facts.push(fact("space", format!("{} ({})", profile.space().name, profile.space().hash())));
+    facts.push(fact("input", format!("{0} x {0} px", profile.input_px())));
+    facts.push(fact("blocks", profile.table().len().to_string()));
+    facts
+}
+
+fn training(dir: &TrainDir) -> anyhow::Result<Training> {
+    let records = dir.records()?;
+    let point = |r: &StepRecord| {
+        let random = r.losses.get(2..).unwrap_or_default();
+        LossPoint {
+            step: r.step as u64,
+            max: f64::from(r.losses[0]),
+            min: r.losses.get(1).map_or(f64::NAN, |l| f64::from(*l)),
+            random: random.iter().map(|l| f64::from(*l)).sum::<f64>() / random.len() as f64,
+        }
+    };
+    let seconds: f64 = records.iter().map(|r| r.seconds).sum();
+    let notes = format!("{} sandwich steps on the mini set in {seconds:.0} s; a demonstration, not a trained product.", records.len());
+    Ok(Training { notes, losses: records.iter().map(point).collect() })
+}
+
+fn search_section(found: &SearchResult, profile: &Profile) -> anyhow::Result<Search> {
+    let on_front = |hash: &str| found.front.iter().any(|f| f.hash == hash);
+    let points = found.evaluated.iter().map(|e| Point {
+        hash: e.hash.clone(),
+        latency_ms: e.latency.total().ms(),
+        f_max: e.score.f_max,
+        generation: e.generation as u32,
+        on_front: on_front(&e.hash),
+    });
+    let space = profile.space();
+    let reach = |arch| anyhow::Ok(profile.predict(&arch)?.total().ms());
+    Ok(Search {
+        strategy: "LGS evolution".into(),
+        points: points.collect(),
+        hypervolume: found.generations.iter().map(|g| g.hypervolume).collect(),
+        reachable_ms: (reach(space.min())?, reach(space.max())?),
+    })
+}
+
+fn prediction(model: &report::Model) -> Option<Prediction> {
+    let measured_ms = model.measured_ms?;
+    Some(Prediction { hash: model.hash.clone(), predicted_ms: model.predicted_ms, measured_ms })
+}
+
+fn samples(photos: &[PathBuf], results: &[(String, Vec<Written>)], out: &Path) -> Vec<Sample> {
+    let relative = |path: &Path| path.strip_prefix(out).unwrap_or(path).to_owned();
+    let of_photo = |photo: &PathBuf| {
+        let result = |(model, written): &(String, Vec<Written>)| {
+            let w = written.iter().find(|w| w.photo == *photo)?;
+            Some(SampleResult {
+                model: model.clone(),
+                mask: relative(&w.mask),
+                cut_out: relative(&w.cut_out),
+                latency_ms: w.latency_ms,
+            })
+        };
+        Sample { photo: relative(photo), results: results.iter().filter_map(result).collect() }
+    };
+    photos.iter().map(of_photo).collect()
+}
+
+fn table(report: &Report, printer: &Printer) -> anyhow::Result<()> {
+    printer.result(format_args!(
+        "\n{:<34} {:>12} {:>12} {:>8} {:>8} {:>7} {:>9} {:>9}",
+        "model", "predicted ms", "measured ms", "error %", "max F", "MAE", "M MACs", "k params"
+    ))?;
+    for m in &report.models {
+        let measured = m.measured_ms.unwrap_or(f64::NAN);
+        printer.result(format_args!(
+            "{:<34} {:>12.2} {measured:>12.2} {:>+8.1} {:>8.4} {:>7.4} {:>9.1} {:>9.1}",
+            m.name,
+            m.predicted_ms,
+            (m.predicted_ms / measured - 1.0) * 100.0,
+            m.f_max,
+            m.mae,
+            m.macs as f64 / 1e6,
+            m.params as f64 / 1e3,
+        ))?;
+    }
+    Ok(())
+}
