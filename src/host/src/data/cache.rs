@@ -30,10 +30,7 @@ struct State {
 
 impl Cache {
     pub(crate) fn new(limit_bytes: usize) -> Self {
-        Self {
-            limit_bytes,
-            state: Mutex::default(),
-        }
+        Self { limit_bytes, state: Mutex::default() }
     }
 
     /// The sample at `px`, from memory or from its files.

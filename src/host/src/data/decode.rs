@@ -34,10 +34,7 @@ pub(crate) fn decode_pair(sample: &Sample) -> Result<(RgbImage, GrayImage)> {
 }
 
 fn open(path: &Path) -> Result<DynamicImage> {
-    let failed = |source| DataError::Decode {
-        path: path.to_owned(),
-        source: Box::new(source),
-    };
+    let failed = |source| DataError::Decode { path: path.to_owned(), source: Box::new(source) };
     // By content, not by name: data sets hold JPEG files called .png.
     let reader = image::ImageReader::open(path)
         .and_then(image::ImageReader::with_guessed_format)

@@ -16,10 +16,7 @@ pub struct Sample {
 /// Paths are relative to `root`, or to the list's own folder without one. Blank lines and lines that begin with `#` are
 /// skipped. Every file must exist; the order is the list's.
 pub fn read_list(path: &Path, root: Option<&Path>) -> Result<Vec<Sample>> {
-    let text = std::fs::read_to_string(path).map_err(|source| DataError::ReadList {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(path).map_err(|source| DataError::ReadList { path: path.to_owned(), source })?;
     let root = root.or(path.parent()).unwrap_or(Path::new(""));
     let mut samples = Vec::new();
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -29,32 +26,16 @@ pub fn read_list(path: &Path, root: Option<&Path>) -> Result<Vec<Sample>> {
         }
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [image, label] = fields[..] else {
-            return Err(DataError::ListLine {
-                path: path.to_owned(),
-                line: index + 1,
-                fields: fields.len(),
-            });
+            return Err(DataError::ListLine { path: path.to_owned(), line: index + 1, fields: fields.len() });
         };
-        let sample = Sample {
-            image: root.join(image),
-            label: root.join(label),
-        };
-        if let Some(missing) = [&sample.image, &sample.label]
-            .into_iter()
-            .find(|file| !file.is_file())
-        {
-            return Err(DataError::MissingFile {
-                path: path.to_owned(),
-                line: index + 1,
-                missing: missing.clone(),
-            });
+        let sample = Sample { image: root.join(image), label: root.join(label) };
+        if let Some(missing) = [&sample.image, &sample.label].into_iter().find(|file| !file.is_file()) {
+            return Err(DataError::MissingFile { path: path.to_owned(), line: index + 1, missing: missing.clone() });
         }
         samples.push(sample);
     }
     if samples.is_empty() {
-        return Err(DataError::Empty {
-            path: Some(path.to_owned()),
-        });
+        return Err(DataError::Empty { path: Some(path.to_owned()) });
     }
     Ok(samples)
 }

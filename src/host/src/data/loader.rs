@@ -85,11 +85,7 @@ impl Loader {
             }
         }
         let cache = Arc::new(Cache::new(options.cache_bytes));
-        Ok(Self {
-            samples: Arc::new(samples),
-            options,
-            cache,
-        })
+        Ok(Self { samples: Arc::new(samples), options, cache })
     }
 
     /// The samples, in list order.
@@ -118,10 +114,7 @@ impl Loader {
         let batches: Vec<Job> = plan(self.samples.len(), &self.options, epoch)
             .into_iter()
             .enumerate()
-            .map(|(index, draws)| Job {
-                draws,
-                px: px(index),
-            })
+            .map(|(index, draws)| Job { draws, px: px(index) })
             .collect();
         Epoch::start(self, batches)
     }
@@ -137,16 +130,12 @@ impl Job {
     fn load(&self, samples: &[Sample], cache: &Cache) -> Result<Batch> {
         let (n, side) = (self.draws.len(), self.px as usize);
         if side == 0 {
-            return Err(DataError::Zero {
-                option: "the input size",
-            });
+            return Err(DataError::Zero { option: "the input size" });
         }
         let mut images = vec![0.0; n * side * side * 3];
         let mut labels = vec![0.0; n * side * side];
         let mut paths = Vec::with_capacity(n);
-        let places = images
-            .chunks_exact_mut(side * side * 3)
-            .zip(labels.chunks_exact_mut(side * side));
+        let places = images.chunks_exact_mut(side * side * 3).zip(labels.chunks_exact_mut(side * side));
         for (draw, (image, label)) in self.draws.iter().zip(places) {
             let sample = &samples[draw.sample];
             let resized = cache.get(sample, self.px)?;
@@ -158,13 +147,7 @@ impl Job {
             }
             paths.push(sample.image.clone());
         }
-        Ok(Batch {
-            images,
-            labels,
-            n,
-            px: self.px,
-            paths,
-        })
+        Ok(Batch { images, labels, n, px: self.px, paths })
     }
 }
 
@@ -199,12 +182,7 @@ impl Epoch {
         for (index, job) in jobs.into_iter().enumerate() {
             shares[index % workers].push(job);
         }
-        let mut epoch = Self {
-            channels: Vec::new(),
-            threads: Vec::new(),
-            next: 0,
-            batches,
-        };
+        let mut epoch = Self { channels: Vec::new(), threads: Vec::new(), next: 0, batches };
         for share in shares {
             let (sender, receiver) = sync_channel(loader.options.prefetch);
             let (samples, cache) = (Arc::clone(&loader.samples), Arc::clone(&loader.cache));
@@ -238,11 +216,7 @@ impl Iterator for Epoch {
         let index = self.next;
         let received = self.channels[index % self.channels.len()].recv();
         let batch = received.unwrap_or(Err(DataError::WorkerLost { batch: index }));
-        self.next = if batch.is_ok() {
-            index + 1
-        } else {
-            self.batches
-        };
+        self.next = if batch.is_ok() { index + 1 } else { self.batches };
         Some(batch)
     }
 }

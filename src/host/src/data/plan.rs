@@ -21,17 +21,8 @@ pub(crate) fn plan(samples: usize, options: &LoaderOptions, epoch: u64) -> Vec<V
     if options.shuffle {
         order.shuffle(&mut rng);
     }
-    let draws: Vec<Draw> = order
-        .into_iter()
-        .map(|sample| Draw {
-            sample,
-            flip: options.flip && rng.random_bool(0.5),
-        })
-        .collect();
+    let draws: Vec<Draw> =
+        order.into_iter().map(|sample| Draw { sample, flip: options.flip && rng.random_bool(0.5) }).collect();
     let whole = |batch: &&[Draw]| !options.drop_last || batch.len() == options.batch;
-    draws
-        .chunks(options.batch)
-        .filter(whole)
-        .map(<[Draw]>::to_vec)
-        .collect()
+    draws.chunks(options.batch).filter(whole).map(<[Draw]>::to_vec).collect()
 }

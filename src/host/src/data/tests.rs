@@ -9,13 +9,7 @@ use super::plan::plan;
 use super::*;
 
 fn mini(list: &str) -> Vec<Sample> {
-    read_list(
-        &Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../data/mini")
-            .join(list),
-        None,
-    )
-    .unwrap()
+    read_list(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/mini").join(list), None).unwrap()
 }
 
 /// A folder of its own for each test, removed at the end.
@@ -41,12 +35,7 @@ impl Drop for Folder {
     }
 }
 
-fn epoch(
-    options: &LoaderOptions,
-    samples: Vec<Sample>,
-    number: u64,
-    px: impl Fn(usize) -> u32,
-) -> Vec<Batch> {
+fn epoch(options: &LoaderOptions, samples: Vec<Sample>, number: u64, px: impl Fn(usize) -> u32) -> Vec<Batch> {
     let loader = Loader::new(samples, options.clone()).unwrap();
     let epoch = loader.epoch(number, px);
     assert_eq!(epoch.batches(), loader.batches());
@@ -59,18 +48,11 @@ fn mini_set_is_whole_exact_and_split() {
     assert_eq!((train.len(), val.len()), (60, 20));
     for sample in train.iter().chain(&val) {
         let (photo, label) = decode::decode_pair(sample).unwrap();
-        assert_eq!(
-            (photo.dimensions(), label.dimensions()),
-            ((160, 160), (160, 160))
-        );
+        assert_eq!((photo.dimensions(), label.dimensions()), ((160, 160), (160, 160)));
         assert!(label.as_raw().iter().all(|v| [0, 255].contains(v)));
         let white: usize = label.as_raw().iter().map(|v| usize::from(*v == 255)).sum();
         let share = white as f64 / (160.0 * 160.0);
-        assert!(
-            (0.05..=0.5).contains(&share),
-            "{} {share}",
-            sample.label.display()
-        );
+        assert!((0.05..=0.5).contains(&share), "{} {share}", sample.label.display());
     }
 }
 
@@ -80,19 +62,11 @@ fn list_skips_comments_and_honours_the_root() {
     folder.write("a.jpg", "");
     folder.write("a.png", "");
     let list = folder.write("x.lst", "\u{feff}# head\r\n\r\n  a.jpg\ta.png \r\n");
-    let wanted = vec![Sample {
-        image: folder.0.join("a.jpg"),
-        label: folder.0.join("a.png"),
-    }];
+    let wanted = vec![Sample { image: folder.0.join("a.jpg"), label: folder.0.join("a.png") }];
     assert_eq!(read_list(&list, None).unwrap(), wanted);
     assert_eq!(read_list(&list, Some(&folder.0)).unwrap(), wanted);
-    let error = read_list(&list, Some(Path::new("/nowhere")))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("x.lst:3: no such file: /nowhere/a.jpg"),
-        "{error}"
-    );
+    let error = read_list(&list, Some(Path::new("/nowhere"))).unwrap_err().to_string();
+    assert!(error.contains("x.lst:3: no such file: /nowhere/a.jpg"), "{error}");
 }
 
 #[test]
@@ -100,77 +74,37 @@ fn list_errors_name_file_and_line() {
     let folder = Folder::new("list-errors");
     let list = folder.write("x.lst", "# c\n\nonly-one\n");
     let error = read_list(&list, None).unwrap_err().to_string();
-    assert!(
-        error.contains("x.lst:3: ") && error.contains("got 1 fields"),
-        "{error}"
-    );
+    assert!(error.contains("x.lst:3: ") && error.contains("got 1 fields"), "{error}");
     let list = folder.write("x.lst", "# nothing\n");
-    assert!(matches!(
-        read_list(&list, None).unwrap_err(),
-        DataError::Empty { path: Some(_) }
-    ));
-    let error = read_list(&folder.0.join("absent.lst"), None)
-        .unwrap_err()
-        .to_string();
+    assert!(matches!(read_list(&list, None).unwrap_err(), DataError::Empty { path: Some(_) }));
+    let error = read_list(&folder.0.join("absent.lst"), None).unwrap_err().to_string();
     assert!(error.contains("absent.lst"), "{error}");
 }
 
 #[test]
 fn batches_hold_what_the_files_hold() {
     let samples = mini("val.lst");
-    let options = LoaderOptions {
-        batch: 3,
-        ..LoaderOptions::default()
-    };
+    let options = LoaderOptions { batch: 3, ..LoaderOptions::default() };
     let batches = epoch(&options, samples.clone(), 0, |_| 96);
-    assert_eq!(
-        batches.iter().map(|b| b.n).collect::<Vec<_>>(),
-        [3, 3, 3, 3, 3, 3, 2]
-    );
+    assert_eq!(batches.iter().map(|b| b.n).collect::<Vec<_>>(), [3, 3, 3, 3, 3, 3, 2]);
     let paths: Vec<PathBuf> = batches.iter().flat_map(|b| b.paths.clone()).collect();
-    assert_eq!(
-        paths,
-        samples.iter().map(|s| s.image.clone()).collect::<Vec<_>>()
-    );
+    assert_eq!(paths, samples.iter().map(|s| s.image.clone()).collect::<Vec<_>>());
     let photo = decode_photo(&samples[4].image).unwrap();
     let label = decode_label(&samples[4].label).unwrap();
     let (image_len, label_len) = (96 * 96 * 3, 96 * 96);
-    assert_eq!(
-        batches[1].images[image_len..2 * image_len],
-        inas_runtime::preprocess::photo_to_nhwc(&photo, 96)
-    );
-    assert_eq!(
-        batches[1].labels[label_len..2 * label_len],
-        inas_runtime::preprocess::label_to_nhwc(&label, 96)
-    );
+    assert_eq!(batches[1].images[image_len..2 * image_len], inas_runtime::preprocess::photo_to_nhwc(&photo, 96));
+    assert_eq!(batches[1].labels[label_len..2 * label_len], inas_runtime::preprocess::label_to_nhwc(&label, 96));
 }
 
 #[test]
 fn equal_seeds_give_equal_batches_on_any_number_of_threads() {
-    let options = LoaderOptions {
-        batch: 7,
-        seed: 5,
-        shuffle: true,
-        flip: true,
-        ..LoaderOptions::default()
-    };
+    let options = LoaderOptions { batch: 7, seed: 5, shuffle: true, flip: true, ..LoaderOptions::default() };
     let scales = |step: usize| [48, 64, 32][step % 3];
     let first = epoch(&options, mini("train.lst"), 2, scales);
-    assert_eq!(
-        first.iter().map(|b| b.px).take(4).collect::<Vec<_>>(),
-        [48, 64, 32, 48]
-    );
+    assert_eq!(first.iter().map(|b| b.px).take(4).collect::<Vec<_>>(), [48, 64, 32, 48]);
     for (workers, prefetch, cache_bytes) in [(1, 1, 0), (3, 2, 50_000), (16, 1, 1 << 30)] {
-        let other = LoaderOptions {
-            workers,
-            prefetch,
-            cache_bytes,
-            ..options.clone()
-        };
-        assert!(
-            epoch(&other, mini("train.lst"), 2, scales) == first,
-            "{workers} threads"
-        );
+        let other = LoaderOptions { workers, prefetch, cache_bytes, ..options.clone() };
+        assert!(epoch(&other, mini("train.lst"), 2, scales) == first, "{workers} threads");
     }
 }
 
@@ -197,29 +131,12 @@ fn order_depends_on_the_seed_only() {
         };
         assert_eq!(plan(samples, &threads, number), draws);
         let flat: Vec<_> = draws.concat();
-        assert_eq!(
-            flat.iter().map(|d| d.sample).collect::<BTreeSet<_>>(),
-            (0..samples).collect()
-        );
+        assert_eq!(flat.iter().map(|d| d.sample).collect::<BTreeSet<_>>(), (0..samples).collect());
         assert_eq!(flat.len(), samples);
         // The batch size cuts the order, it does not change it.
-        assert_eq!(
-            plan(
-                samples,
-                &LoaderOptions {
-                    batch: 1,
-                    ..options.clone()
-                },
-                number
-            )
-            .concat(),
-            flat
-        );
+        assert_eq!(plan(samples, &LoaderOptions { batch: 1, ..options.clone() }, number).concat(), flat);
         assert_ne!(plan(samples, &options, number + 1).concat(), flat);
-        let dropping = LoaderOptions {
-            drop_last: true,
-            ..options.clone()
-        };
+        let dropping = LoaderOptions { drop_last: true, ..options.clone() };
         let whole = plan(samples, &dropping, number);
         assert_eq!(whole, draws[..samples / options.batch]);
     }
@@ -228,37 +145,18 @@ fn order_depends_on_the_seed_only() {
 #[test]
 fn flips_mirror_image_and_label_together() {
     let samples = mini("val.lst");
-    let plain = LoaderOptions {
-        batch: 20,
-        seed: 9,
-        ..LoaderOptions::default()
-    };
-    let flipped = LoaderOptions {
-        flip: true,
-        ..plain.clone()
-    };
-    let (a, b) = (
-        epoch(&plain, samples.clone(), 0, |_| 33),
-        epoch(&flipped, samples, 0, |_| 33),
-    );
+    let plain = LoaderOptions { batch: 20, seed: 9, ..LoaderOptions::default() };
+    let flipped = LoaderOptions { flip: true, ..plain.clone() };
+    let (a, b) = (epoch(&plain, samples.clone(), 0, |_| 33), epoch(&flipped, samples, 0, |_| 33));
     let mirrored = |values: &[f32], channels: usize| -> Vec<f32> {
         values
             .chunks(33 * channels)
-            .flat_map(|row| {
-                row.chunks(channels)
-                    .rev()
-                    .flatten()
-                    .copied()
-                    .collect::<Vec<_>>()
-            })
+            .flat_map(|row| row.chunks(channels).rev().flatten().copied().collect::<Vec<_>>())
             .collect()
     };
     let mut flips = 0;
     for i in 0..20 {
-        let (image, label) = (
-            i * 33 * 33 * 3..(i + 1) * 33 * 33 * 3,
-            i * 33 * 33..(i + 1) * 33 * 33,
-        );
+        let (image, label) = (i * 33 * 33 * 3..(i + 1) * 33 * 33 * 3, i * 33 * 33..(i + 1) * 33 * 33);
         if a[0].images[image.clone()] == b[0].images[image.clone()] {
             assert_eq!(a[0].labels[label.clone()], b[0].labels[label]);
         } else {
@@ -275,20 +173,11 @@ fn corrupt_file_is_named_and_ends_the_epoch() {
     let folder = Folder::new("corrupt");
     let mut samples = mini("val.lst");
     samples[3].image = folder.write("broken.jpg", b"\xff\xd8\xff\xe0 no more");
-    let options = LoaderOptions {
-        batch: 2,
-        ..LoaderOptions::default()
-    };
-    let results: Vec<Result<Batch>> = Loader::new(samples, options)
-        .unwrap()
-        .epoch(0, |_| 32)
-        .collect();
+    let options = LoaderOptions { batch: 2, ..LoaderOptions::default() };
+    let results: Vec<Result<Batch>> = Loader::new(samples, options).unwrap().epoch(0, |_| 32).collect();
     assert_eq!(results.len(), 2);
     let error = results[1].as_ref().unwrap_err();
-    assert!(
-        matches!(error, DataError::Decode { .. }) && error.to_string().contains("broken.jpg"),
-        "{error}"
-    );
+    assert!(matches!(error, DataError::Decode { .. }) && error.to_string().contains("broken.jpg"), "{error}");
 }
 
 #[test]
@@ -296,48 +185,19 @@ fn mismatched_pairs_and_zero_options_are_refused() {
     let folder = Folder::new("mismatch");
     let label = folder.0.join("wide.png");
     image::GrayImage::new(20, 10).save(&label).unwrap();
-    let samples = vec![Sample {
-        image: mini("val.lst")[0].image.clone(),
-        label,
-    }];
+    let samples = vec![Sample { image: mini("val.lst")[0].image.clone(), label }];
     let loader = Loader::new(samples.clone(), LoaderOptions::default()).unwrap();
-    let error = loader
-        .epoch(0, |_| 32)
-        .next()
-        .unwrap()
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("is 160x160") && error.ends_with("wide.png is 20x10"),
-        "{error}"
-    );
-    assert!(matches!(
-        loader.epoch(0, |_| 0).next().unwrap().unwrap_err(),
-        DataError::Zero { .. }
-    ));
-    assert!(
-        Loader::new(
-            samples,
-            LoaderOptions {
-                batch: 0,
-                ..LoaderOptions::default()
-            }
-        )
-        .is_err()
-    );
+    let error = loader.epoch(0, |_| 32).next().unwrap().unwrap_err().to_string();
+    assert!(error.contains("is 160x160") && error.ends_with("wide.png is 20x10"), "{error}");
+    assert!(matches!(loader.epoch(0, |_| 0).next().unwrap().unwrap_err(), DataError::Zero { .. }));
+    assert!(Loader::new(samples, LoaderOptions { batch: 0, ..LoaderOptions::default() }).is_err());
     assert!(Loader::new(Vec::new(), LoaderOptions::default()).is_err());
 }
 
 #[test]
 fn dropping_an_epoch_early_does_not_hang_and_the_cache_keeps_its_limit() {
     let limit = 5 * 32 * 32 * 4;
-    let options = LoaderOptions {
-        batch: 1,
-        workers: 3,
-        prefetch: 1,
-        cache_bytes: limit,
-        ..LoaderOptions::default()
-    };
+    let options = LoaderOptions { batch: 1, workers: 3, prefetch: 1, cache_bytes: limit, ..LoaderOptions::default() };
     let loader = Loader::new(mini("train.lst"), options).unwrap();
     let mut epoch = loader.epoch(0, |_| 32);
     epoch.next().unwrap().unwrap();
@@ -348,10 +208,6 @@ fn dropping_an_epoch_early_does_not_hang_and_the_cache_keeps_its_limit() {
 
 #[test]
 fn an_epoch_may_have_no_batch() {
-    let options = LoaderOptions {
-        batch: 99,
-        drop_last: true,
-        ..LoaderOptions::default()
-    };
+    let options = LoaderOptions { batch: 99, drop_last: true, ..LoaderOptions::default() };
     assert!(epoch(&options, mini("val.lst"), 0, |_| 32).is_empty());
 }

@@ -112,10 +112,7 @@ impl Counts {
         if tp == 0 {
             return 0.0;
         }
-        f_measure(
-            tp as f64 / (tp + fp) as f64,
-            tp as f64 / self.foreground() as f64,
-        )
+        f_measure(tp as f64 / (tp + fp) as f64, tp as f64 / self.foreground() as f64)
     }
 }
 
@@ -144,11 +141,5 @@ fn stretch(fg: &[u64; 256], bg: &[u64; 256]) -> [f64; 256] {
     let unit = |v: usize| v as f64 / 255.0;
     let low = (0..256).find(occurs).map_or(0.0, unit);
     let high = (0..256).rev().find(occurs).map_or(0.0, unit);
-    std::array::from_fn(|v| {
-        if high > low {
-            (unit(v) - low) / (high - low)
-        } else {
-            unit(v)
-        }
-    })
+    std::array::from_fn(|v| if high > low { (unit(v) - low) / (high - low) } else { unit(v) })
 }

@@ -98,11 +98,7 @@ impl DatasetMetrics {
             adp_f: self.adp_f / n,
             max_f: curve_max(&f),
             mean_f: curve_mean(&f),
-            max_f_of_mean_precision_recall: max_f_of_sums(
-                &self.precision,
-                &self.recall,
-                self.images,
-            ),
+            max_f_of_mean_precision_recall: max_f_of_sums(&self.precision, &self.recall, self.images),
             wfm: self.wfm / n,
             sm: self.sm / n,
             adp_e: self.adp_e / n,
@@ -123,9 +119,5 @@ pub(crate) fn add(sum: &mut Curve, curve: &Curve) {
 /// Maximum over thresholds of F from precision and recall summed over `images`.
 pub(crate) fn max_f_of_sums(precision: &Curve, recall: &Curve, images: u64) -> f64 {
     let n = images as f64;
-    precision
-        .iter()
-        .zip(recall)
-        .map(|(p, r)| f_measure(p / n, r / n))
-        .fold(0.0, f64::max)
+    precision.iter().zip(recall).map(|(p, r)| f_measure(p / n, r / n)).fold(0.0, f64::max)
 }

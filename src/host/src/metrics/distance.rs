@@ -5,11 +5,7 @@
 ///
 /// Of several nearest ones: the leftmost, and in its column the topmost, which is also the choice of the usual
 /// scientific Python function. `None` if there is no site at all.
-pub(crate) fn nearest(
-    width: usize,
-    height: usize,
-    site: impl Fn(usize) -> bool,
-) -> Option<Vec<usize>> {
+pub(crate) fn nearest(width: usize, height: usize, site: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
     let rows = nearest_in_columns(width, height, site);
     if rows.iter().all(Option::is_none) {
         return None;
@@ -44,11 +40,7 @@ struct Parabola {
 impl Parabola {
     fn new(x: usize, row: usize, y: usize) -> Self {
         let dy = row as i64 - y as i64;
-        Self {
-            x: x as i64,
-            row,
-            offset: dy * dy,
-        }
+        Self { x: x as i64, row, offset: dy * dy }
     }
 
     fn at(&self, x: usize) -> i64 {
@@ -78,11 +70,7 @@ fn push(hull: &mut Vec<Parabola>, new: Parabola) {
 }
 
 /// Row of the nearest site in each pixel's own column, the upper one of two.
-fn nearest_in_columns(
-    width: usize,
-    height: usize,
-    site: impl Fn(usize) -> bool,
-) -> Vec<Option<usize>> {
+fn nearest_in_columns(width: usize, height: usize, site: impl Fn(usize) -> bool) -> Vec<Option<usize>> {
     let mut rows: Vec<Option<usize>> = vec![None; width * height];
     for x in 0..width {
         let mut above = None;
@@ -119,9 +107,7 @@ mod tests {
             for density in [1, 3, 20, 60] {
                 let sites: Vec<bool> = (0..width * height)
                     .map(|_| {
-                        state = state
-                            .wrapping_mul(6_364_136_223_846_793_005)
-                            .wrapping_add(1);
+                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                         (state >> 33) % 100 < density
                     })
                     .collect();

@@ -28,12 +28,7 @@ pub struct FastSummary {
 
 impl Default for FastScore {
     fn default() -> Self {
-        Self {
-            images: 0,
-            precision: [0.0; THRESHOLDS],
-            recall: [0.0; THRESHOLDS],
-            mae: 0.0,
-        }
+        Self { images: 0, precision: [0.0; THRESHOLDS], recall: [0.0; THRESHOLDS], mae: 0.0 }
     }
 }
 

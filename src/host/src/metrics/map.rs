@@ -17,19 +17,13 @@ impl MapU8 {
         if len == 0 || len as u64 != u64::from(width) * u64::from(height) {
             return Err(MetricError::BadMap { width, height, len });
         }
-        Ok(Self {
-            width,
-            height,
-            data,
-        })
+        Ok(Self { width, height, data })
     }
 
     /// Decodes a PNG or JPEG file as grey.
     pub fn open(path: &Path) -> Result<Self> {
-        let decoded = image::open(path).map_err(|source| MetricError::Decode {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let decoded = image::open(path)
+            .map_err(|source| MetricError::Decode { path: path.to_owned(), source: Box::new(source) })?;
         let grey = decoded.into_luma8();
         Self::new(grey.width(), grey.height(), grey.into_raw())
     }
@@ -55,22 +49,13 @@ impl MapU8 {
         if pred_size == gt_size {
             return Ok(());
         }
-        Err(MetricError::SizeMismatch {
-            pred: pred_name.to_owned(),
-            gt: gt_name.to_owned(),
-            pred_size,
-            gt_size,
-        })
+        Err(MetricError::SizeMismatch { pred: pred_name.to_owned(), gt: gt_name.to_owned(), pred_size, gt_size })
     }
 }
 
 impl From<image::GrayImage> for MapU8 {
     /// Takes over the buffer of a grey image (which must not be empty to be scored).
     fn from(grey: image::GrayImage) -> Self {
-        Self {
-            width: grey.width(),
-            height: grey.height(),
-            data: grey.into_raw(),
-        }
+        Self { width: grey.width(), height: grey.height(), data: grey.into_raw() }
     }
 }

@@ -70,12 +70,7 @@ impl ImageMetrics {
             mean_e: curve_mean(&e),
             mae: counts.mae(),
         };
-        let curves = Box::new(Curves {
-            precision,
-            recall,
-            f,
-            e,
-        });
+        let curves = Box::new(Curves { precision, recall, f, e });
         Ok(Self { scores, curves })
     }
 }

@@ -29,18 +29,9 @@ fn object(counts: &Counts) -> f64 {
 fn similarity(histogram: &[u64; 256], value: impl Fn(usize) -> f64) -> f64 {
     let present = || (0..256).filter(|&v| histogram[v] > 0);
     let n = histogram.iter().sum::<u64>() as f64;
-    let mean = present()
-        .map(|v| histogram[v] as f64 * value(v))
-        .sum::<f64>()
-        / n;
-    let squares: f64 = present()
-        .map(|v| histogram[v] as f64 * (value(v) - mean).powi(2))
-        .sum();
-    let std = if n > 1.0 {
-        (squares / (n - 1.0)).sqrt()
-    } else {
-        0.0
-    };
+    let mean = present().map(|v| histogram[v] as f64 * value(v)).sum::<f64>() / n;
+    let squares: f64 = present().map(|v| histogram[v] as f64 * (value(v) - mean).powi(2)).sum();
+    let std = if n > 1.0 { (squares / (n - 1.0)).sqrt() } else { 0.0 };
     2.0 * mean / (mean * mean + 1.0 + std + EPS)
 }
 
@@ -56,14 +47,9 @@ fn region(counts: &Counts, pred: &MapU8, gt: &MapU8) -> f64 {
             if size == 0 {
                 continue;
             }
-            let pixels = (y0..y1)
-                .flat_map(|y| (x0..x1).map(move |x| y * width + x))
-                .map(|i| {
-                    (
-                        counts.stretched[usize::from(pred.data()[i])],
-                        f64::from(u8::from(is_foreground(gt.data()[i]))),
-                    )
-                });
+            let pixels = (y0..y1).flat_map(|y| (x0..x1).map(move |x| y * width + x)).map(|i| {
+                (counts.stretched[usize::from(pred.data()[i])], f64::from(u8::from(is_foreground(gt.data()[i]))))
+            });
             score += ssim(&pixels) * size as f64 / area;
         }
     }
@@ -74,11 +60,7 @@ fn region(counts: &Counts, pred: &MapU8, gt: &MapU8) -> f64 {
 fn centroid(gt: &MapU8) -> (usize, usize) {
     let (mut sum_x, mut sum_y, mut count) = (0u64, 0u64, 0u64);
     for (y, row) in gt.data().chunks_exact(gt.width() as usize).enumerate() {
-        for (x, _) in row
-            .iter()
-            .enumerate()
-            .filter(|(_, value)| is_foreground(**value))
-        {
+        for (x, _) in row.iter().enumerate().filter(|(_, value)| is_foreground(**value)) {
             sum_x += x as u64;
             sum_y += y as u64;
             count += 1;

@@ -11,8 +11,7 @@ fn golden_dir() -> PathBuf {
 }
 
 fn expected() -> Value {
-    serde_json::from_str(&std::fs::read_to_string(golden_dir().join("expected.json")).unwrap())
-        .unwrap()
+    serde_json::from_str(&std::fs::read_to_string(golden_dir().join("expected.json")).unwrap()).unwrap()
 }
 
 fn golden_pair(i: usize) -> (MapU8, MapU8) {
@@ -85,34 +84,17 @@ fn summary_keys_keep_the_reference_order() {
     let keys: Vec<&str> = json.split('"').skip(1).step_by(2).collect();
     assert_eq!(
         keys,
-        [
-            "adp_f",
-            "max_f",
-            "mean_f",
-            "max_f_of_mean_precision_recall",
-            "wfm",
-            "sm",
-            "adp_e",
-            "max_e",
-            "mean_e",
-            "mae"
-        ]
+        ["adp_f", "max_f", "mean_f", "max_f_of_mean_precision_recall", "wfm", "sm", "adp_e", "max_e", "mean_e", "mae"]
     );
 }
 
 #[test]
 fn merged_fast_scores_equal_one_pass() {
-    let (mut left, mut right, mut whole) = (
-        FastScore::default(),
-        FastScore::default(),
-        FastScore::default(),
-    );
+    let (mut left, mut right, mut whole) = (FastScore::default(), FastScore::default(), FastScore::default());
     for i in 0..10 {
         let (pred, gt) = golden_pair(i);
         whole.push(&pred, &gt).unwrap();
-        if i < 4 { &mut left } else { &mut right }
-            .push(&pred, &gt)
-            .unwrap();
+        if i < 4 { &mut left } else { &mut right }.push(&pred, &gt).unwrap();
     }
     left.merge(&right);
     assert_eq!(left.images(), 10);
@@ -132,10 +114,7 @@ fn folders_equal_the_reference_on_any_number_of_threads() {
     assert_close(&report.dataset, &expected()["dataset"], "dataset");
     assert_eq!(report.per_image.len(), 10);
     for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         assert_eq!(pool.install(|| folder.evaluate()).unwrap(), report);
     }
 }
@@ -148,10 +127,7 @@ fn missing_predictions_are_all_named() {
     }
     folder.put("pred", "b.png", "pred_0.png");
     let error = folder.evaluate().unwrap_err().to_string();
-    assert!(
-        error.starts_with("2 of 3 ") && error.ends_with(": a, c"),
-        "{error}"
-    );
+    assert!(error.starts_with("2 of 3 ") && error.ends_with(": a, c"), "{error}");
 }
 
 #[test]
@@ -159,60 +135,35 @@ fn size_mismatch_names_files_and_sizes() {
     let folder = Folder::new("sizes");
     folder.put("gt", "a.png", "gt_0.png");
     let (_, gt) = golden_pair(0);
-    image::GrayImage::new(3, 2)
-        .save(folder.0.join("pred/a.png"))
-        .unwrap();
+    image::GrayImage::new(3, 2).save(folder.0.join("pred/a.png")).unwrap();
     let error = folder.evaluate().unwrap_err().to_string();
     let wanted = format!("gt/a.png is {}x{}", gt.width(), gt.height());
-    assert!(
-        error.contains("pred/a.png is 3x2") && error.contains(&wanted),
-        "{error}"
-    );
+    assert!(error.contains("pred/a.png is 3x2") && error.contains(&wanted), "{error}");
 }
 
 #[test]
 fn ambiguous_empty_and_broken_input_is_refused() {
     let folder = Folder::new("refused");
-    assert!(matches!(
-        folder.evaluate().unwrap_err(),
-        MetricError::Empty { dir: Some(_) }
-    ));
+    assert!(matches!(folder.evaluate().unwrap_err(), MetricError::Empty { dir: Some(_) }));
     folder.put("gt", "a.png", "gt_0.png");
     folder.put("gt", "a.jpg", "gt_0.png");
-    assert!(matches!(
-        folder.evaluate().unwrap_err(),
-        MetricError::DuplicateStem { .. }
-    ));
+    assert!(matches!(folder.evaluate().unwrap_err(), MetricError::DuplicateStem { .. }));
     std::fs::remove_file(folder.0.join("gt/a.jpg")).unwrap();
     std::fs::write(folder.0.join("pred/a.png"), b"not an image").unwrap();
     let error = folder.evaluate().unwrap_err();
     assert!(error.to_string().contains("pred/a.png"), "{error}");
-    assert!(matches!(
-        MapU8::new(2, 2, vec![0; 3]).unwrap_err(),
-        MetricError::BadMap { len: 3, .. }
-    ));
-    assert!(matches!(
-        DatasetMetrics::default().finish().unwrap_err(),
-        MetricError::Empty { dir: None }
-    ));
+    assert!(matches!(MapU8::new(2, 2, vec![0; 3]).unwrap_err(), MetricError::BadMap { len: 3, .. }));
+    assert!(matches!(DatasetMetrics::default().finish().unwrap_err(), MetricError::Empty { dir: None }));
     assert!(FastScore::default().finish().is_err());
 }
 
 #[test]
 fn a_perfect_map_scores_best_and_tiny_maps_do_not_break() {
     let (_, gt) = golden_pair(0);
-    let binary: Vec<u8> = gt
-        .data()
-        .iter()
-        .map(|&v| if v > 128 { 255 } else { 0 })
-        .collect();
+    let binary: Vec<u8> = gt.data().iter().map(|&v| if v > 128 { 255 } else { 0 }).collect();
     let pred = MapU8::new(gt.width(), gt.height(), binary).unwrap();
     let scores = ImageMetrics::of(&pred, &gt).unwrap().scores;
-    for (name, value) in [
-        ("max_f", scores.max_f),
-        ("wfm", scores.wfm),
-        ("sm", scores.sm),
-    ] {
+    for (name, value) in [("max_f", scores.max_f), ("wfm", scores.wfm), ("sm", scores.sm)] {
         assert!((value - 1.0).abs() < 1e-9, "{name} {value}");
     }
     assert_eq!(scores.mae, 0.0);

@@ -54,16 +54,12 @@ fn blur(values: &[f64], width: usize, height: usize) -> Vec<f64> {
     let tap = |centre: usize, len: usize, read: &dyn Fn(usize) -> f64| -> f64 {
         let from = RADIUS.saturating_sub(centre);
         let to = (len + RADIUS - centre).min(2 * RADIUS + 1);
-        (from..to)
-            .map(|k| kernel[k] * read(centre + k - RADIUS))
-            .sum()
+        (from..to).map(|k| kernel[k] * read(centre + k - RADIUS)).sum()
     };
     let mut across = vec![0.0; values.len()];
     for (i, out) in across.iter_mut().enumerate() {
         let row = i / width * width;
         *out = tap(i % width, width, &|x| values[row + x]);
     }
-    (0..values.len())
-        .map(|i| tap(i / width, height, &|y| across[y * width + i % width]))
-        .collect()
+    (0..values.len()).map(|i| tap(i / width, height, &|y| across[y * width + i % width])).collect()
 }

@@ -180,7 +180,8 @@ impl Pass<'_, '_> {
 
     fn mbconv(&mut self, prefix: &str, x: &Tensor, layer: MbConv<'_>) -> Result<Tensor> {
         let (input, out) = (x.dim(3)?, layer.channels);
-        let (conv, bn) = (format!("{prefix}.inverted_bottleneck.conv.conv"), format!("{prefix}.inverted_bottleneck.bn.bn"));
+        let (conv, bn) =
+            (format!("{prefix}.inverted_bottleneck.conv.conv"), format!("{prefix}.inverted_bottleneck.bn.bn"));
         let y = self.pointwise_bn(&conv, &bn, x, input * layer.expand, self.act)?;
         let y = self.smsu(&format!("{prefix}.depth_conv.convbn"), &y, layer.kernels, layer.stride)?;
         let mut y = ops::activation(&y, self.act)?;
@@ -223,7 +224,14 @@ impl Pass<'_, '_> {
         Ok(levels)
     }
 
-    fn branch(&mut self, part: &str, level: usize, source: usize, levels: &[Tensor], act: Activation) -> Result<Tensor> {
+    fn branch(
+        &mut self,
+        part: &str,
+        level: usize,
+        source: usize,
+        levels: &[Tensor],
+        act: Activation,
+    ) -> Result<Tensor> {
         if source == level {
             return Ok(levels[level].clone());
         }
@@ -240,7 +248,14 @@ impl Pass<'_, '_> {
         }
     }
 
-    fn fuse(&mut self, part: &str, choice: &LevelChoice, level: usize, levels: &[Tensor], act: Activation) -> Result<Tensor> {
+    fn fuse(
+        &mut self,
+        part: &str,
+        choice: &LevelChoice,
+        level: usize,
+        levels: &[Tensor],
+        act: Activation,
+    ) -> Result<Tensor> {
         let branches = choice
             .sources
             .iter()
@@ -253,7 +268,13 @@ impl Pass<'_, '_> {
     fn fusion_unit(&mut self, prefix: &str, unit: u32, x: &Tensor, kernels: &[u32], act: Activation) -> Result<Tensor> {
         let y = self.smsu(&format!("{prefix}.depthwise{unit}"), x, kernels, 1)?;
         let channels = x.dim(3)?;
-        self.pointwise_bn(&format!("{prefix}.pointwise{unit}.conv"), &format!("{prefix}.bn{unit}.bn"), &y, channels, act)
+        self.pointwise_bn(
+            &format!("{prefix}.pointwise{unit}.conv"),
+            &format!("{prefix}.bn{unit}.bn"),
+            &y,
+            channels,
+            act,
+        )
     }
 
     fn transport(&mut self, choice: &LevelChoice, level: usize, levels: &[Tensor]) -> Result<Tensor> {

@@ -127,8 +127,7 @@ impl<'a> Deployed<'a> {
 
 impl Weights for Deployed<'_> {
     fn conv(&mut self, spec: &ConvSpec) -> inas_graph::Result<ConvWeights> {
-        self.weights_of(spec)
-            .map_err(|e| inas_graph::Error::Weights { conv: spec.name.clone(), reason: e.to_string() })
+        self.weights_of(spec).map_err(|e| inas_graph::Error::Weights { conv: spec.name.clone(), reason: e.to_string() })
     }
 }
 

@@ -1,0 +1,105 @@
+//! Settings of a search.
+
+use inas_space::Micros;
+use serde::{Deserialize, Serialize};
+
+use super::{Result, SearchError};
+
+/// How architectures are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SamplerKind {
+    /// Every choice uniformly random.
+    Uniform,
+    /// Latency group sampling.
+    #[default]
+    Lgs,
+}
+
+/// How the search goes on after the first generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// Selection, crossover, mutation (thesis algorithm 1).
+    #[default]
+    Evolution,
+    /// As many further draws of the sampler: the baseline.
+    Random,
+}
+
+/// Settings of a search; the defaults are those of the thesis (algorithm 1 and its experiments).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SearchConfig {
+    /// Architectures of the first generation, N.
+    pub population: usize,
+    /// Latency groups, G.
+    pub groups: usize,
+    /// Architectures selected as parents in each generation, k.
+    pub keep: usize,
+    /// Generations after the first.
+    pub iterations: usize,
+    /// Probability that a stage or level comes from the other parent, p_c.
+    pub crossover: f64,
+    /// Probability that a choice is redrawn, p_m.
+    pub mutation: f64,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// How architectures are drawn.
+    pub sampler: SamplerKind,
+    /// How the search goes on after the first generation.
+    pub strategy: Strategy,
+    /// Keep only architectures that take at most so long, us.
+    pub max_latency: Option<Micros>,
+}
+
+impl Default for SearchConfig {
+    fn default() -> Self {
+        Self {
+            population: 1000,
+            groups: 10,
+            keep: 100,
+            iterations: 20,
+            crossover: 0.2,
+            mutation: 0.2,
+            seed: 0,
+            sampler: SamplerKind::default(),
+            strategy: Strategy::default(),
+            max_latency: None,
+        }
+    }
+}
+
+impl SearchConfig {
+    /// Most architectures that the search evaluates: N, and for each further generation k children by crossover and k
+    /// by mutation (or as many draws).
+    pub fn budget(&self) -> usize {
+        self.population + self.iterations * 2 * self.keep
+    }
+
+    /// Checks that every setting is in its range.
+    pub fn check(&self) -> Result<()> {
+        let fail = |field, value: String, allowed| Err(SearchError::Config { field, value, allowed });
+        for (field, value) in [("population", self.population), ("groups", self.groups), ("keep", self.keep)] {
+            if value == 0 {
+                return fail(field, value.to_string(), "at least 1");
+            }
+        }
+        for (field, value) in [("crossover", self.crossover), ("mutation", self.mutation)] {
+            if !(0.0..=1.0).contains(&value) {
+                return fail(field, value.to_string(), "a probability in 0..=1");
+            }
+        }
+        match self.max_latency {
+            Some(max) if !max.0.is_finite() || max.0 <= 0.0 => {
+                fail("max_latency", format!("{} us", max.0), "positive and finite")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Part `index` of `total` things shared out over `parts` as evenly as possible.
+pub(super) fn share(total: usize, parts: usize, index: usize) -> usize {
+    total * (index + 1) / parts - total * index / parts
+}
