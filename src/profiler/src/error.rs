@@ -92,6 +92,92 @@ pub enum Error {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A block could not be measured.
+    #[error("block `{key}`: {source}")]
+    Block {
+        /// The block's key.
+        key: String,
+        /// Why not.
+        source: Box<Error>,
+    },
+    /// A folder holds files, and going on with it was not asked for or is not possible.
+    #[error("folder {path} is not empty; {hint}")]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A line of a record file cannot be read.
+    #[error("{path}, line {line}: {reason}; profile into a new folder instead")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The records of a folder belong to another machine, runtime, space or protocol.
+    #[error("cannot resume in {path}, since its records were measured differently: {differences}; use the same settings or a new folder")]
+    Mixed {
+        /// The folder.
+        path: PathBuf,
+        /// What differs, as `name: recorded value, now value`.
+        differences: String,
+    },
+    /// Measuring was interrupted; what was measured is kept.
+    #[error("interrupted after {done} of {total} blocks; resume to measure the rest into {path}")]
+    Interrupted {
+        /// The folder.
+        path: PathBuf,
+        /// Blocks measured.
+        done: usize,
+        /// Blocks in all.
+        total: usize,
+    },
+    /// A file of a profile is missing.
+    #[error("no {file} in {folder}: not a latency profile, or its measuring has not ended (`profile --resume`)")]
+    ProfileFile {
+        /// The folder.
+        folder: PathBuf,
+        /// The file.
+        file: &'static str,
+    },
+    /// A file of a profile is damaged.
+    #[error("{path}: {reason}")]
+    ProfileDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the place.
+        reason: String,
+    },
+    /// A profile was written by a newer version.
+    #[error("{path} has schema version {found}, but this version knows {known} only; update the program")]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+        /// Newest version known.
+        known: u64,
+    },
+    /// The rows of a profile are not the blocks of its space.
+    #[error("{path}: rows do not match the blocks of space `{space}` at {px} px: {missing} missing, {unknown} unknown (e.g. `{example}`)")]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// Name of the space.
+        space: String,
+        /// Input side, px.
+        px: u32,
+        /// Blocks without a row.
+        missing: usize,
+        /// Rows that are no block.
+        unknown: usize,
+        /// One of either.
+        example: String,
+    },
 }
 
 impl Error {
