@@ -1,0 +1,174 @@
+//! Times a model until its median is known well enough.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::Session;
+use crate::{Error, Result, stats};
+
+/// Confidence level of the interval around the median.
+const LEVEL: f64 = 0.95;
+
+/// Bootstrap resamples for it.
+const RESAMPLES: usize = 200;
+
+/// Runs between two looks at the interval.
+const CHECK_EVERY: usize = 5;
+
+/// Runs that are timed even when the time is up.
+const LEAST_RUNS: usize = 3;
+
+/// Most inferences in one timed sample.
+const MAX_BATCH: usize = 1000;
+
+/// How to measure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protocol {
+    /// Runs before timing starts; default 3, since runtimes still allocate in the second.
+    pub warmup_runs: usize,
+    /// Timed samples before the first look at the spread; default 10.
+    pub min_runs: usize,
+    /// Timed samples at most; default 50.
+    pub max_runs: usize,
+    /// Stop once the 95 % confidence interval of the median is at most this far from it, relative; default 0.02.
+    pub target_ci: f64,
+    /// Stop timing after this long, but not before three samples; default 1.0 s.
+    pub max_seconds: f64,
+    /// A sample holds as many runs as needed to last this long, microseconds; default 50.
+    pub min_sample_us: f64,
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        Self { warmup_runs: 3, min_runs: 10, max_runs: 50, target_ci: 0.02, max_seconds: 1.0, min_sample_us: 50.0 }
+    }
+}
+
+impl Protocol {
+    /// Checks that the numbers make sense.
+    pub fn check(&self) -> Result<()> {
+        let fail = |reason| Err(Error::Protocol { reason });
+        if self.warmup_runs == 0 || self.min_runs == 0 {
+            return fail("warm-up runs and least runs must be at least 1");
+        }
+        if self.max_runs < self.min_runs {
+            return fail("most runs must not be fewer than least runs");
+        }
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        if !positive(self.target_ci) || !positive(self.max_seconds) {
+            return fail("the target interval and the time limit must be positive");
+        }
+        if !(self.min_sample_us.is_finite() && self.min_sample_us >= 0.0) {
+            return fail("the shortest sample must not be negative");
+        }
+        Ok(())
+    }
+}
+
+/// Latency of one model, microseconds an inference.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The very first run, cold.
+    pub first_us: f64,
+    /// Timed samples.
+    pub runs: usize,
+    /// Inferences in each sample.
+    pub batch: usize,
+    /// Median: the latency.
+    pub median_us: f64,
+    /// Low end of the median's 95 % confidence interval.
+    pub ci_low_us: f64,
+    /// High end of it.
+    pub ci_high_us: f64,
+    /// 10th percentile.
+    pub p10_us: f64,
+    /// 90th percentile.
+    pub p90_us: f64,
+    /// Mean.
+    pub mean_us: f64,
+    /// Median absolute deviation from the median.
+    pub mad_us: f64,
+    /// The interval did not get as narrow as asked for.
+    pub noisy: bool,
+}
+
+/// A source of time.
+pub trait Clock {
+    /// Time since some fixed moment.
+    fn now(&self) -> Duration;
+}
+
+/// The system's monotonic clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock(Instant);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Measures the model with the inputs that are set.
+pub fn measure(session: &mut dyn Session, protocol: &Protocol) -> Result<Measurement> {
+    measure_with(session, protocol, &SystemClock::default())
+}
+
+/// [`measure`] by another clock.
+pub fn measure_with(session: &mut dyn Session, protocol: &Protocol, clock: &dyn Clock) -> Result<Measurement> {
+    protocol.check()?;
+    let mut sample = |batch: usize| -> Result<f64> {
+        let start = clock.now();
+        for _ in 0..batch {
+            session.run()?;
+        }
+        Ok((clock.now() - start).as_secs_f64() * 1e6 / batch as f64)
+    };
+    let first_us = sample(1)?;
+    let mut warm_us = first_us;
+    for _ in 1..protocol.warmup_runs {
+        warm_us = sample(1)?.min(warm_us);
+    }
+    let batch = ((protocol.min_sample_us / warm_us.max(1e-3)).ceil() as usize).clamp(1, MAX_BATCH);
+    let end = clock.now() + Duration::from_secs_f64(protocol.max_seconds.min(1e9));
+    let mut times = Vec::with_capacity(protocol.max_runs);
+    let (mut low, mut high);
+    loop {
+        let late = clock.now() >= end && times.len() >= LEAST_RUNS;
+        let full = times.len() >= protocol.max_runs;
+        let look = times.len() >= protocol.min_runs && (times.len() - protocol.min_runs).is_multiple_of(CHECK_EVERY);
+        if late || full || look {
+            (low, high) = stats::median_ci(&times, LEVEL, RESAMPLES, times.len() as u64);
+            if late || full || narrow(&times, low, high, protocol.target_ci) {
+                break;
+            }
+        }
+        times.push(sample(batch)?);
+    }
+    Ok(Measurement {
+        first_us,
+        runs: times.len(),
+        batch,
+        median_us: stats::median(&times),
+        ci_low_us: low,
+        ci_high_us: high,
+        p10_us: stats::percentile(&times, 10.0),
+        p90_us: stats::percentile(&times, 90.0),
+        mean_us: stats::mean(&times),
+        mad_us: stats::mad(&times),
+        noisy: !narrow(&times, low, high, protocol.target_ci),
+    })
+}
+
+/// Whether both ends of the interval are within `target` of the median, relative.
+fn narrow(times: &[f64], low: f64, high: f64, target: f64) -> bool {
+    let median = stats::median(times);
+    (high - median).max(median - low) <= target * median
+}

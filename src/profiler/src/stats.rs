@@ -1,0 +1,94 @@
+//! Robust statistics of a sample. An empty sample gives 0.
+
+use crate::rng::Rng;
+
+/// Arithmetic mean.
+pub fn mean(sample: &[f64]) -> f64 {
+    if sample.is_empty() { 0.0 } else { sample.iter().sum::<f64>() / sample.len() as f64 }
+}
+
+/// Median; the mean of the middle two for an even count.
+pub fn median(sample: &[f64]) -> f64 {
+    percentile(sample, 50.0)
+}
+
+/// Percentile `p` in 0..100, linear between neighbours.
+pub fn percentile(sample: &[f64], p: f64) -> f64 {
+    let mut sorted = sample.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    of_sorted(&sorted, p)
+}
+
+/// Median absolute deviation from the median, not scaled.
+pub fn mad(sample: &[f64]) -> f64 {
+    let centre = median(sample);
+    median(&sample.iter().map(|x| (x - centre).abs()).collect::<Vec<_>>())
+}
+
+/// Percentile bootstrap confidence interval of the median at `level` (e.g. 0.95), a function of the seed.
+pub fn median_ci(sample: &[f64], level: f64, resamples: usize, seed: u64) -> (f64, f64) {
+    if sample.is_empty() {
+        return (0.0, 0.0);
+    }
+    let mut rng = Rng::new(seed);
+    let mut draw = vec![0.0; sample.len()];
+    let medians: Vec<f64> = (0..resamples.max(1))
+        .map(|_| {
+            draw.fill_with(|| sample[rng.below(sample.len())]);
+            draw.sort_by(f64::total_cmp);
+            of_sorted(&draw, 50.0)
+        })
+        .collect();
+    let tail = (1.0 - level) * 50.0;
+    (percentile(&medians, tail), percentile(&medians, 100.0 - tail))
+}
+
+fn of_sorted(sorted: &[f64], p: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
+    let place = (p / 100.0).clamp(0.0, 1.0) * last as f64;
+    let (low, share) = (place as usize, place.fract());
+    sorted[low] + (sorted[(low + 1).min(last)] - sorted[low]) * share
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_known_samples() {
+        let sample = [4.0, 1.0, 3.0, 2.0, 100.0];
+        assert_eq!(median(&sample), 3.0);
+        assert_eq!(mean(&sample), 22.0);
+        assert_eq!(mad(&sample), 1.0);
+        assert_eq!(percentile(&sample, 0.0), 1.0);
+        assert_eq!(percentile(&sample, 100.0), 100.0);
+        assert_eq!(percentile(&sample, 25.0), 2.0);
+        assert_eq!(median(&[1.0, 2.0]), 1.5);
+        assert_eq!(median(&[]), 0.0);
+        assert_eq!(median_ci(&[], 0.95, 10, 0), (0.0, 0.0));
+    }
+
+    #[test]
+    fn interval_covers_the_median_about_as_often_as_it_says() {
+        let mut rng = Rng::new(3);
+        let covered = (0..300)
+            .filter(|i| {
+                let sample: Vec<f64> = (0..25).map(|_| f64::from(rng.signed_unit())).collect();
+                let (low, high) = median_ci(&sample, 0.95, 200, *i);
+                low <= 0.0 && 0.0 <= high
+            })
+            .count();
+        assert!((270..=299).contains(&covered), "{covered} of 300");
+    }
+
+    #[test]
+    fn interval_narrows_with_the_sample_and_repeats_with_the_seed() {
+        let sample: Vec<f64> = (0..400).map(|i| f64::from(i * 37 % 101)).collect();
+        let width = |n: usize| {
+            let (low, high) = median_ci(&sample[..n], 0.95, 300, 1);
+            high - low
+        };
+        assert!(width(400) < width(20) / 2.0);
+        assert_eq!(median_ci(&sample, 0.95, 300, 1), median_ci(&sample, 0.95, 300, 1));
+    }
+}
