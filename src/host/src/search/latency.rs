@@ -175,8 +175,8 @@ impl TablePredictor {
         let at = self.level_indices(channels)?;
         let mut sum = 0.0;
         for (i, level) in levels.iter().enumerate() {
-            let choices = &self.space.levels.get(i)?.transport;
-            add_fusion(choices, &self.transport[i], (i, &at), level, &mut sum)?;
+            let (choices, table) = self.fusion(true, i)?;
+            add_fusion(choices, table, (i, &at), level, &mut sum)?;
         }
         Some(Micros(sum))
     }
@@ -186,10 +186,40 @@ impl TablePredictor {
         let at = self.level_indices(channels)?;
         let mut sum = 0.0;
         for (i, level) in levels.iter().enumerate().rev() {
-            let choices = &self.space.levels.get(i)?.decoder;
-            add_fusion(choices, &self.decoder[i], (i, &at), level, &mut sum)?;
+            let (choices, table) = self.fusion(false, i)?;
+            add_fusion(choices, table, (i, &at), level, &mut sum)?;
         }
         Some(Micros(sum + self.head[at[0]]))
+    }
+
+    /// Choices and latencies of a transport or decoder level.
+    pub(super) fn fusion(&self, transport: bool, level: usize) -> Option<(&FusionChoices, &FusionTable)> {
+        let choices = self.space.levels.get(level)?;
+        Some(if transport {
+            (&choices.transport, &self.transport[level])
+        } else {
+            (&choices.decoder, &self.decoder[level])
+        })
+    }
+
+    /// Latency of a transport or decoder level, us; `at` as from `level_indices`.
+    pub(super) fn level(&self, transport: bool, level: usize, at: &[usize], chosen: &LevelChoice) -> Option<f64> {
+        let (choices, table) = self.fusion(transport, level)?;
+        let mut sum = 0.0;
+        add_fusion(choices, table, (level, at), chosen, &mut sum)?;
+        Some(sum)
+    }
+
+    /// Latency of layer `d` of a stage, us.
+    pub(super) fn layer(&self, stage: usize, d: usize, in_channels: u32, layer: &LayerChoice) -> Option<f64> {
+        let (choices, table) = (self.space.stages.get(stage)?, self.stages.get(stage)?);
+        let (grid, inputs) = if d == 0 {
+            (&table.first, input_choices(&self.space, stage))
+        } else {
+            (table.rest.as_ref()?, &choices.channels[..])
+        };
+        let kernel = index(&choices.kernels, *layer.kernels.iter().max()?)?;
+        Some(grid.row(index(inputs, in_channels)?, index(&choices.channels, layer.channels)?)[kernel])
     }
 
     /// Index of each level's channel count among its choices.
@@ -198,13 +228,10 @@ impl TablePredictor {
     }
 
     fn add_stage(&self, stage: usize, in_channels: u32, layers: &[LayerChoice], sum: &mut f64) -> Option<()> {
-        let (choices, table) = (self.space.stages.get(stage)?, self.stages.get(stage)?);
-        let mut at = index(input_choices(&self.space, stage), in_channels)?;
+        let mut input = in_channels;
         for (d, layer) in layers.iter().enumerate() {
-            let grid = if d == 0 { &table.first } else { table.rest.as_ref()? };
-            let out = index(&choices.channels, layer.channels)?;
-            *sum += grid.row(at, out)[index(&choices.kernels, *layer.kernels.iter().max()?)?];
-            at = out;
+            *sum += self.layer(stage, d, input, layer)?;
+            input = layer.channels;
         }
         Some(())
     }

@@ -8,6 +8,7 @@
 mod config;
 mod error;
 mod evolution;
+mod guided;
 mod latency;
 mod log;
 mod output;

@@ -106,6 +106,25 @@ impl TablePredictor {
         Some((Micros(low), Micros(high)))
     }
 
+    /// Lowest and highest latency of layer `d` of a stage, us.
+    pub(super) fn layer_span(&self, stage: usize, d: usize, in_channels: u32) -> Option<(f64, f64)> {
+        let table = &self.stages[stage];
+        let (grid, inputs) = if d == 0 {
+            (&table.first, input_choices(&self.space, stage))
+        } else {
+            (table.rest.as_ref()?, &self.space.stages[stage].channels[..])
+        };
+        let at = index(inputs, in_channels)?;
+        let times = (0..grid.dims()[1]).flat_map(|o| grid.row(at, o));
+        Some(times.fold((f64::INFINITY, 0.0), |(low, high), t| (t.min(low), t.max(high))))
+    }
+
+    /// Lowest and highest latency of a transport or decoder level, us; `at` as from `level_indices`.
+    pub(super) fn level_span(&self, transport: bool, level: usize, at: &[usize]) -> Option<(f64, f64)> {
+        let (choices, table) = self.fusion(transport, level)?;
+        (at.len() == self.space.levels.len()).then(|| fusion_range(choices, table, level, at))
+    }
+
     fn transport_span(&self, at: &[usize]) -> (f64, f64) {
         let levels = self.space.levels.iter().zip(&self.transport).enumerate();
         let ranges = levels.map(|(i, (level, table))| fusion_range(&level.transport, table, i, at));

@@ -55,7 +55,10 @@ impl<'a> Synthetic<'a> {
 }
 
 impl Objective for Synthetic<'_> {
-    fn evaluate(&mut self, arch: &Architecture) -> Result<Score, Box<dyn std::error::Error + Send + Sync>> {
+    fn evaluate(
+        &mut self,
+        arch: &Architecture,
+    ) -> std::result::Result<Score, Box<dyn std::error::Error + Send + Sync>> {
         self.predictor.space().validate(arch)?;
         let hash = arch.hash();
         assert!(self.seen.insert(hash.clone()), "evaluated twice: {hash}");
@@ -67,7 +70,7 @@ impl Objective for Synthetic<'_> {
         let share = (latency.total().0 - low.0) / (high.0 - low.0);
         let head = arch.decoder.iter().map(|l| l.sources.len()).sum::<usize>() as f64 / 15.0;
         let kernels = arch.stages.iter().flatten().map(|l| l.kernels.iter().max().unwrap() / 3).sum::<u32>();
-        let noise = u32::from_str_radix(&hash[..6], 16)? as f64 / f64::from(0x00ff_ffff);
+        let noise = f64::from(u32::from_str_radix(&hash[..6], 16)?) / f64::from(0x00ff_ffff);
         let f_max = 0.6 + 0.25 * (1.0 - (-4.0 * share).exp()) + 0.05 * head + 0.001 * f64::from(kernels) + 0.01 * noise;
         Ok(Score { f_max, mae: 1.0 - f_max })
     }
@@ -180,5 +183,46 @@ fn groups_cover_the_range_that_uniform_draws_leave_out() {
         let shares = format!("{name}: span, bins of LGS {lgs:.3?}, of uniform {uniform:.3?}");
         assert!(std::env::var("SHOW").is_err(), "{shares}");
         assert!(lgs.0 >= 0.9 && uniform.0 < 0.75 * lgs.0, "{shares}");
+    }
+}
+
+#[test]
+fn diag() {
+    for (name, p) in both() {
+        println!("{name} reach {:?} ends {:?}", p.reachable(), p.ends());
+        let lgs = Lgs::new(&p);
+        for (s, n) in [("lgs", 1000), ("lgs", 5000), ("uni", 1000)] {
+            let c = if s == "lgs" { coverage(&p, &lgs, n) } else { coverage(&p, &Uniform::new(p.space()), n) };
+            println!("{s} {n} {c:.3?}");
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for g in [0, 9] {
+            let mut rows = vec![];
+            for _ in 0..30 {
+                let a = lgs.draw(g, 10, &mut rng);
+                let ch = a.level_channels(p.space());
+                let f = |t: Micros, (l, h): (Micros, Micros)| (t.0 - l.0) / (h.0 - l.0);
+                let mut row = vec![f(p.stem(a.stem).unwrap(), p.stem_range())];
+                let mut input = a.stem;
+                for (s, layers) in a.stages.iter().enumerate() {
+                    row.push(f(p.stage(s, input, layers).unwrap(), p.stage_range(s, input).unwrap()));
+                    input = layers.last().unwrap().channels;
+                }
+                row.push(f(p.transport(&ch, &a.transport).unwrap(), p.transport_range(&ch).unwrap()));
+                row.push(f(p.decoder(&ch, &a.decoder).unwrap(), p.decoder_range(&ch).unwrap()));
+                rows.push(row);
+            }
+            let mean: Vec<f64> = (0..rows[0].len()).map(|i| rows.iter().map(|r| r[i]).sum::<f64>() / 30.0).collect();
+            println!("group {g} mean shares {mean:.2?}");
+        }
+        let d = |x: (Micros, Micros)| x.1.0 - x.0.0;
+        println!(
+            "widths tr {} de {} st {:?}",
+            d(p.transport_range(&p.space().max().level_channels(p.space())).unwrap()),
+            d(p.decoder_range(&p.space().max().level_channels(p.space())).unwrap()),
+            (0..7)
+                .map(|s| d(p.stage_range(s, *latency::input_choices(p.space(), s).last().unwrap()).unwrap()))
+                .collect::<Vec<_>>()
+        );
     }
 }
