@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use inas_graph::{ConvSpec, Weights as _};
+use inas_graph::{ConvSpec, OnnxOptions, Weights as _};
 use inas_nn::optim::{Adam, AdamConfig};
+use inas_profiler::backend::{self, RuntimeKind};
 
 use super::{Check, GRADIENT_TOLERANCE, LOSS_TOLERANCE, OUTPUT_TOLERANCE, ParityError, Reference, WEIGHT_TOLERANCE};
 use crate::supernet::{Deployed, Params, Sandwich, Statistics, recalibrate};
@@ -113,7 +114,21 @@ pub(super) fn deployed(r: &Reference) -> Result<Vec<Check>> {
         let bias = r.tensor(&name.replace(".conv.weight", ".conv.bias"))?;
         weights.compare(&ours.bias.unwrap_or_default(), &values(bias)?, 1.0);
     }
-    Ok(vec![weights.check()])
+    let mut outputs = Worst::new("stand-alone (exported) outputs", OUTPUT_TOLERANCE);
+    let image = r.tensor("image")?;
+    let runtime = backend::open(RuntimeKind::Tract, 1, None)?;
+    for (name, arch) in &r.archs {
+        let mut source = Deployed::new(&r.net, arch, &statistics)?;
+        let onnx = inas_graph::network(&r.net.space, arch, r.px, &mut source)?.to_onnx(&OnnxOptions::default())?;
+        let mut session = runtime.load(&onnx)?;
+        let theirs = r.tensor(&format!("standalone.{name}"))?;
+        for n in 0..image.dim(0)? {
+            session.set_inputs(&[&values(&image.narrow(0, n, 1)?)?])?;
+            session.run()?;
+            outputs.compare(&session.output(0)?, &values(&theirs.narrow(0, n, 1)?)?, 1.0);
+        }
+    }
+    Ok(vec![weights.check(), outputs.check()])
 }
 
 /// Eval outputs after BN recalibration of one sub-network.

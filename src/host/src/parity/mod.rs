@@ -35,6 +35,9 @@ pub enum ParityError {
     /// The deployed graph could not be built.
     #[error(transparent)]
     Graph(#[from] inas_graph::Error),
+    /// The deployed graph did not run.
+    #[error(transparent)]
+    Runtime(#[from] inas_profiler::Error),
 }
 
 /// One comparison.
