@@ -122,7 +122,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
         title: format!("iNAS demo: space {}", profile.space().name),
         command: std::env::args().collect::<Vec<_>>().join(" "),
         version: env!("CARGO_PKG_VERSION").into(),
-        created: profile.created().to_owned(),
+        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         device: facts(&profile),
         training: Some(training(&train_dir)?),
         search: search_section(&found, &profile)?,
@@ -210,12 +210,22 @@ fn search_args(args: &Args, supernet: SupernetArgs) -> search::Args {
 }
 
 fn facts(profile: &Profile) -> Vec<Fact> {
-    let fact = |label: &str, value: String| Fact { label: label.into(), value };
-    let mut facts: Vec<Fact> = profile.facts().into_iter().map(|(label, value)| fact(&label, value)).collect();
-    facts.push(fact("space", format!("{} ({})", profile.space().name, profile.space().hash())));
-    facts.push(fact("input", format!("{0} x {0} px", profile.input_px())));
-    facts.push(fact("blocks", profile.table().len().to_string()));
-    facts
+    let measured = profile.facts();
+    let device = &measured.device;
+    let cpu = device.cpu_brand.clone().unwrap_or_else(|| "unknown".into());
+    let cores = device.logical_cores.map_or_else(|| "unknown".into(), |n| n.to_string());
+    let facts = [
+        ("processor", cpu),
+        ("cores", cores),
+        ("system", device.os.clone().unwrap_or_else(|| "unknown".into())),
+        ("runtime", format!("{} {}", measured.runtime.name, measured.runtime.version)),
+        ("threads", measured.threads.to_string()),
+        ("space", format!("{} ({})", measured.space_name, measured.space_hash)),
+        ("input", format!("{0} x {0} px", measured.input_px)),
+        ("blocks", measured.blocks.to_string()),
+        ("profiled", measured.created.clone()),
+    ];
+    facts.map(|(label, value)| Fact { label: label.into(), value }).into()
 }
 
 fn training(dir: &TrainDir) -> anyhow::Result<Training> {

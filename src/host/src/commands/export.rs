@@ -51,7 +51,10 @@ pub(crate) struct Model {
 pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<Vec<Model>> {
     let archs = read_architectures(args)?;
     let (profile, evaluator) = args.supernet.open()?;
-    let device = args.device.clone().unwrap_or_else(|| profile.runtime_label());
+    let device = args.device.clone().unwrap_or_else(|| {
+        let facts = profile.facts();
+        format!("{}-{}t", facts.runtime.name, facts.threads)
+    });
     let mut models = Vec::with_capacity(archs.len());
     for arch in archs {
         let predicted_ms = profile.predict(&arch)?.total().ms();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Result, SearchError};
 
 /// How architectures are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum SamplerKind {
     /// Every choice uniformly random.
@@ -17,7 +17,7 @@ pub enum SamplerKind {
 }
 
 /// How the search goes on after the first generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// Selection, crossover, mutation (thesis algorithm 1).
