@@ -105,7 +105,8 @@ impl Evaluator {
     /// Maximum F (of averaged precision and recall) and MAE of `arch` on the validation images.
     pub fn score(&self, arch: &Architecture) -> Result<FastSummary> {
         let mut score = FastScore::default();
-        self.each_map(arch, |map, label| Ok(score.push(map, label)?))?;
+        // On a thread of the pool, so that its many short parallel parts need no hand-over each.
+        rayon::scope(|_| self.each_map(arch, |map, label| Ok(score.push(map, label)?)))?;
         Ok(score.finish()?)
     }
 

@@ -250,7 +250,8 @@ impl Trainer {
         let label = Tensor::from_slice(&batch.labels, (n, px, px, 1), &device)?;
         let (_, mut rng) = self.draws(self.step);
         let sandwich = Sandwich::draw(&self.net.space, self.config.random_subnets, &mut rng);
-        let step = self.net.sandwich(&image, &label, &sandwich, false).map_err(|source| TrainError::Step {
+        // On a thread of the pool, so that its many short parallel parts need no hand-over each.
+        let step = rayon::scope(|_| self.net.sandwich(&image, &label, &sandwich, false)).map_err(|source| TrainError::Step {
             step: self.step,
             files: batch.paths.clone(),
             source,
