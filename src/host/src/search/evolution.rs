@@ -49,7 +49,7 @@ impl LatencyGroups {
 /// Generation 0 draws N/G architectures for each of G latency groups (S1). Each further generation selects k/G parents
 /// a group from successive fronts of everything evaluated (S2), makes k children by crossover (S3) and k by mutation
 /// (S4), and merges them in. Random search draws as many instead. No architecture is evaluated twice; where no new one
-/// is found in 100 tries, the generation is smaller and [`Generation::shortfall`] says by how much.
+/// is found in 100 tries, the generation is smaller (a group that fails so is drawn no further) and [`Generation::shortfall`] says by how much.
 ///
 /// With a `log` the search can be interrupted at any time: run again with the same settings, it replays what the log
 /// holds and ends with the log and front of an uninterrupted run. `observer` is called after each evaluation, `cancel`
@@ -111,7 +111,7 @@ fn sampler_groups(groups: usize, (low, high, full): (Micros, Micros, Micros)) ->
         return groups;
     }
     // Very tight maxima: finer groups than this only cost rejections.
-    ((groups as f64 / part).round().min(10.0 * groups as f64)) as usize
+    ((groups as f64 / part).round().min(5.0 * groups as f64)) as usize
 }
 
 /// An architecture that is about to be evaluated.
@@ -160,9 +160,14 @@ impl Search<'_> {
     fn draw(&mut self, generation: usize, count: usize, origin: Origin) -> Result<usize> {
         let mut shortfall = 0;
         for group in 0..self.config.groups {
-            for _ in 0..share(count, self.config.groups, group) {
+            let wanted = share(count, self.config.groups, group);
+            for drawn in 0..wanted {
                 let found = self.attempt(|s| Some((s.sampler.draw(group, s.sampler_groups, &mut s.rng), vec![])))?;
-                shortfall += usize::from(!self.take(found, generation, origin)?);
+                if !self.take(found, generation, origin)? {
+                    // As good as exhausted: the others of this group would be tried for in vain.
+                    shortfall += wanted - drawn;
+                    break;
+                }
             }
         }
         if self.evaluated.is_empty() {
@@ -171,7 +176,8 @@ impl Search<'_> {
             let (lowest, highest) = self.predictor.reachable();
             let Some(smallest) = smallest else {
                 let max = self.config.max_latency.unwrap_or(highest);
-                return Err(SearchError::NothingDrawn { max, draws: count * TRIES, lowest, highest });
+                let draws = TRIES * self.config.groups.min(count);
+                return Err(SearchError::NothingDrawn { max, draws, lowest, highest });
             };
             shortfall -= usize::from(self.take(Some((smallest, vec![])), generation, origin)?);
         }

@@ -87,7 +87,7 @@ impl Log {
         } else {
             let text = std::str::from_utf8(&bytes[..whole]).map_err(|e| SearchError::LogSyntax {
                 path: path.into(),
-                line: 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count(),
+                line: bytes[..e.valid_up_to()].split(|b| *b == b'\n').count(),
                 reason: "not UTF-8 text".into(),
             })?;
             let found = text.lines().next().unwrap_or_default();

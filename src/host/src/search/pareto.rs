@@ -162,6 +162,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::float_cmp)] // small integers
     fn hypervolume_is_the_area_of_the_staircase() {
         let point = |latency, score| Point { latency, score };
         let reference = point(10.0, 0.0);
