@@ -15,8 +15,7 @@ pub fn block(space: &Space, key: &BlockKey, weights: &mut dyn Weights) -> Result
 pub(crate) fn block_of(space: &Space, key: &BlockKey, weights: Option<&mut dyn Weights>) -> Result<Graph> {
     let mut b = Builder::new(weights);
     "block".clone_into(&mut b.scope);
-    let inputs: Vec<Value> =
-        (0..key.sources.max(1)).map(|i| b.input(&format!("x{i}"), key.in_ch, key.in_px)).collect();
+    let inputs: Vec<Value> = (0..key.sources.max(1)).map(|i| b.input(&format!("x{i}"), key.in_ch, key.in_px)).collect();
     let y = match key.kind {
         BlockKind::Stem => stem(&mut b, space, key, inputs[0])?,
         BlockKind::MbConv => mbconv(&mut b, space, key, inputs[0])?,

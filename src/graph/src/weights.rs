@@ -64,7 +64,8 @@ impl Weights for SeededWeights {
         (self.seed, &spec.name, spec.out_ch, spec.in_ch, spec.kernel).hash(&mut hasher);
         let mut state = hasher.finish();
         // A uniform of width 2 * sqrt(3) has unit variance.
-        let mut uniform = || (f64::from((split_mix(&mut state) >> 40) as u32) / f64::from(1 << 24) - 0.5) * 12f64.sqrt();
+        let mut uniform =
+            || (f64::from((split_mix(&mut state) >> 40) as u32) / f64::from(1 << 24) - 0.5) * 12f64.sqrt();
         let scale = f64::from(spec.in_ch * spec.kernel * spec.kernel).sqrt().recip();
         let weight = (0..spec.weight_len()).map(|_| (uniform() * scale) as f32).collect();
         let bias = spec.bias.then(|| (0..spec.out_ch).map(|_| (uniform() * 0.1) as f32).collect());

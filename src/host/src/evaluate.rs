@@ -1,6 +1,5 @@
 //! Accuracy of sub-networks with inherited weights (thesis section 3.2.4, spec section 4).
 
-
 use candle_core::Tensor;
 use inas_runtime::preprocess;
 use inas_space::Architecture;
@@ -133,4 +132,3 @@ impl Evaluator {
         Ok(())
     }
 }
-

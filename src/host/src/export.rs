@@ -53,7 +53,11 @@ pub struct Exported {
 ///
 /// The file is run (by tract) and compared with the supernet before it is returned. `metadata` is kept in the file,
 /// beside the architecture itself.
-pub fn export(evaluator: &Evaluator, arch: &Architecture, metadata: &[(String, String)]) -> Result<Exported, ExportError> {
+pub fn export(
+    evaluator: &Evaluator,
+    arch: &Architecture,
+    metadata: &[(String, String)],
+) -> Result<Exported, ExportError> {
     let net = evaluator.net();
     let statistics = evaluator.statistics(arch)?;
     let mut weights = Deployed::new(net, arch, &statistics)?;

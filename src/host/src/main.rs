@@ -30,6 +30,7 @@ struct Cli {
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    stop_idle_spinning();
     let cli = Cli::parse();
     let printer = Printer::new(cli.quiet);
     match cli.command.run(&printer) {
@@ -38,6 +39,18 @@ fn main() -> ExitCode {
         Err(error) => {
             printer.error(&error);
             if commands::interrupted(&error) { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// candle's helper threads spin for a while when idle, on the cores that the operators of `inas-nn` need.
+fn stop_idle_spinning() {
+    const LIMIT: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
+    if std::env::var_os(LIMIT).is_none() {
+        #[expect(unsafe_code, reason = "no other thread exists yet that could read the environment")]
+        // SAFETY: called first thing in `main`.
+        unsafe {
+            std::env::set_var(LIMIT, "0");
         }
     }
 }

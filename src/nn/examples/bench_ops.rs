@@ -47,35 +47,20 @@ fn main() -> Result<()> {
         ("depthwise 9x9 C384 16x16", 16, 384, 9, 1),
         ("depthwise 3x3 s2 C96 128x128", 128, 96, 3, 2),
     ] {
-        bench(name, &[var(&[4, h, h, c])?, var(&[c, 1, k, k])?], |v| {
-            ops::depthwise_conv2d(&v[0], &v[1], stride, 1)
-        })?;
+        bench(name, &[var(&[4, h, h, c])?, var(&[c, 1, k, k])?], |v| ops::depthwise_conv2d(&v[0], &v[1], stride, 1))?;
     }
-    for (name, i, o) in [
-        ("pointwise 96->24 64x64", 96, 24),
-        ("pointwise 24->144 64x64", 24, 144),
-    ] {
-        bench(name, &[var(&[4, 64, 64, i])?, var(&[o, i, 1, 1])?], |v| {
-            ops::pointwise_conv(&v[0], &v[1])
-        })?;
+    for (name, i, o) in [("pointwise 96->24 64x64", 96, 24), ("pointwise 24->144 64x64", 24, 144)] {
+        bench(name, &[var(&[4, 64, 64, i])?, var(&[o, i, 1, 1])?], |v| ops::pointwise_conv(&v[0], &v[1]))?;
     }
-    bench(
-        "conv 3x3 s2 3->32 256x256",
-        &[var(&[4, 256, 256, 3])?, var(&[32, 3, 3, 3])?],
-        |v| ops::conv2d(&v[0].detach(), &v[1], 2, 1),
-    )?;
+    bench("conv 3x3 s2 3->32 256x256", &[var(&[4, 256, 256, 3])?, var(&[32, 3, 3, 3])?], |v| {
+        ops::conv2d(&v[0].detach(), &v[1], 2, 1)
+    })?;
     let vars = [var(&[4, 128, 128, 96])?, var(&[96])?, var(&[96])?];
     bench("batch norm + SiLU C96 128x128", &vars, |v| {
         Ok(ops::batch_norm_train(&v[0], &v[1], &v[2], 1e-5, Activation::Silu)?.0)
     })?;
-    bench(
-        "upsample bilinear x2 C24 64x64",
-        &[var(&[4, 64, 64, 24])?],
-        |v| ops::upsample_bilinear2d(&v[0], 128, 128, true),
-    )?;
-    bench(
-        "zeros + add C96 128x128 (candle's own cost)",
-        &vars[..1],
-        |v| v[0].zeros_like()? + &v[0],
-    )
+    bench("upsample bilinear x2 C24 64x64", &[var(&[4, 64, 64, 24])?], |v| {
+        ops::upsample_bilinear2d(&v[0], 128, 128, true)
+    })?;
+    bench("zeros + add C96 128x128 (candle's own cost)", &vars[..1], |v| v[0].zeros_like()? + &v[0])
 }

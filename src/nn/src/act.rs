@@ -64,11 +64,7 @@ fn clamp<T: Real>(z: T, lo: T, hi: T) -> T {
 
 #[inline(always)]
 fn inside<T: Real>(z: T, lo: f64, hi: f64, value: T) -> T {
-    if z > T::of(lo) && z < T::of(hi) {
-        value
-    } else {
-        T::zero()
-    }
+    if z > T::of(lo) && z < T::of(hi) { value } else { T::zero() }
 }
 
 #[inline(always)]

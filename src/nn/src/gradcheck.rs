@@ -33,10 +33,7 @@ pub fn max_error(vars: &[Var], step: f64, f: impl Fn(&[Var]) -> Result<Tensor>) 
     let mut worst = 0.0_f64;
     for var in vars {
         if var.dtype() != DType::F64 {
-            bail!(
-                "gradcheck: a variable has dtype {:?}, expected f64",
-                var.dtype()
-            )
+            bail!("gradcheck: a variable has dtype {:?}, expected f64", var.dtype())
         }
         let start = var.flatten_all()?.to_vec1::<f64>()?;
         let analytic = match grads.get(var) {

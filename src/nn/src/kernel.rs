@@ -90,12 +90,7 @@ pub(crate) fn part_len(n: usize) -> usize {
 
 /// The four extents of an activation, or an error that names the operator.
 pub(crate) fn nhwc(op: &str, x: &Tensor) -> Result<(usize, usize, usize, usize)> {
-    let &[n, h, w, c] = x.dims() else {
-        bail!(
-            "{op}: expected an input of shape [N, H, W, C], got {:?}",
-            x.dims()
-        )
-    };
+    let &[n, h, w, c] = x.dims() else { bail!("{op}: expected an input of shape [N, H, W, C], got {:?}", x.dims()) };
     if n * h * w * c == 0 {
         bail!("{op}: the input of shape {:?} is empty", x.dims())
     }
@@ -105,10 +100,7 @@ pub(crate) fn nhwc(op: &str, x: &Tensor) -> Result<(usize, usize, usize, usize)>
 /// Errors unless `v` has shape `[c]`.
 pub(crate) fn channel_vector(op: &str, name: &str, v: &Tensor, c: usize) -> Result<()> {
     if v.dims() != [c] {
-        bail!(
-            "{op}: {name} has shape {:?}, the input has {c} channels",
-            v.dims()
-        )
+        bail!("{op}: {name} has shape {:?}, the input has {c} channels", v.dims())
     }
     Ok(())
 }
@@ -116,11 +108,7 @@ pub(crate) fn channel_vector(op: &str, name: &str, v: &Tensor, c: usize) -> Resu
 /// Errors unless the two tensors have one dtype and one device.
 pub(crate) fn alike(op: &str, a: &Tensor, b: &Tensor) -> Result<()> {
     if a.dtype() != b.dtype() {
-        bail!(
-            "{op}: inputs of different dtypes {:?} and {:?}",
-            a.dtype(),
-            b.dtype()
-        )
+        bail!("{op}: inputs of different dtypes {:?} and {:?}", a.dtype(), b.dtype())
     }
     if !a.device().same_device(b.device()) {
         bail!("{op}: inputs on different devices")

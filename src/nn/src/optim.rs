@@ -24,12 +24,7 @@ pub struct AdamConfig {
 
 impl Default for AdamConfig {
     fn default() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-        }
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
     }
 }
 
@@ -67,13 +62,7 @@ impl Adam {
     pub fn new(params: Vec<(String, Var, f64)>, config: AdamConfig) -> Self {
         let params = params
             .into_iter()
-            .map(|(name, var, lr_factor)| Param {
-                name,
-                var,
-                lr_factor,
-                t: 0,
-                moments: None,
-            })
+            .map(|(name, var, lr_factor)| Param { name, var, lr_factor, t: 0, moments: None })
             .collect();
         Self { params, config }
     }
@@ -101,14 +90,8 @@ impl Adam {
         let mut out = BTreeMap::new();
         for p in &self.params {
             if let Some((m, v)) = &p.moments {
-                out.insert(
-                    format!("{}.exp_avg", p.name),
-                    m.as_tensor().copy()?.detach(),
-                );
-                out.insert(
-                    format!("{}.exp_avg_sq", p.name),
-                    v.as_tensor().copy()?.detach(),
-                );
+                out.insert(format!("{}.exp_avg", p.name), m.as_tensor().copy()?.detach());
+                out.insert(format!("{}.exp_avg_sq", p.name), v.as_tensor().copy()?.detach());
                 let t = Tensor::new(p.t, &candle_core::Device::Cpu)?;
                 out.insert(format!("{}.step", p.name), t);
             }
@@ -136,10 +119,7 @@ impl Adam {
             });
         }
         if used != state.len() {
-            bail!(
-                "Adam::load_state: {} entries belong to no parameter",
-                state.len() - used
-            )
+            bail!("Adam::load_state: {} entries belong to no parameter", state.len() - used)
         }
         for (p, (t, moments)) in self.params.iter_mut().zip(loaded) {
             p.t = t;
@@ -153,18 +133,9 @@ impl Param {
     /// A copy of a loaded moment, on the device and in the dtype of the parameter.
     fn moment(&self, t: &Tensor) -> Result<Var> {
         if t.dims() != self.var.dims() {
-            bail!(
-                "Adam::load_state: {} has shape {:?}, its state {:?}",
-                self.name,
-                self.var.dims(),
-                t.dims()
-            )
+            bail!("Adam::load_state: {} has shape {:?}, its state {:?}", self.name, self.var.dims(), t.dims())
         }
-        Var::from_tensor(
-            &t.to_device(self.var.device())?
-                .to_dtype(self.var.dtype())?
-                .copy()?,
-        )
+        Var::from_tensor(&t.to_device(self.var.device())?.to_dtype(self.var.dtype())?.copy()?)
     }
 
     fn update(&mut self, g: &Tensor, lr: f64, config: AdamConfig) -> Result<()> {
@@ -262,10 +233,7 @@ impl Scalars {
 fn with_mut<T: Real>(t: &Tensor, f: impl FnOnce(&mut [T]) -> Result<()>) -> Result<()> {
     let call = |s: &mut CpuStorage, l: &Layout| match (T::slice_mut(s), l.contiguous_offsets()) {
         (Some(all), Some((from, to))) => f(&mut all[from..to]),
-        _ => bail!(
-            "Adam: a parameter of shape {:?} is not contiguous",
-            l.dims()
-        ),
+        _ => bail!("Adam: a parameter of shape {:?} is not contiguous", l.dims()),
     };
     t.inplace_op1(&InPlace(RefCell::new(Some(call))))
 }
@@ -292,12 +260,7 @@ mod tests {
 
     use super::*;
 
-    const CONFIG: AdamConfig = AdamConfig {
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-3,
-        weight_decay: 0.1,
-    };
+    const CONFIG: AdamConfig = AdamConfig { beta1: 0.9, beta2: 0.99, eps: 1e-3, weight_decay: 0.1 };
 
     fn var(v: &[f64]) -> Var {
         Var::from_tensor(&Tensor::new(v, &Device::Cpu).unwrap()).unwrap()
@@ -331,10 +294,7 @@ mod tests {
     #[test]
     fn parameters_without_gradient_rest() {
         let (a, b) = (var(&[1.0, 2.0]), var(&[3.0]));
-        let mut adam = Adam::new(
-            vec![("a".into(), a.clone(), 0.5), ("b".into(), b.clone(), 1.0)],
-            CONFIG,
-        );
+        let mut adam = Adam::new(vec![("a".into(), a.clone(), 0.5), ("b".into(), b.clone(), 1.0)], CONFIG);
         adam.step(&grads("a", &[1.0, 1.0]), 0.1).unwrap();
         assert_eq!(values(&b), [3.0]);
         assert!(!adam.state().unwrap().contains_key("b.step"));
@@ -352,8 +312,7 @@ mod tests {
             let params = || vec![("w".to_owned(), p.clone(), 1.0)];
             let mut adam = Adam::new(params(), CONFIG);
             for i in 0..4 {
-                adam.step(&grads("w", &[1.0, f64::from(i), -0.3]), 0.1)
-                    .unwrap();
+                adam.step(&grads("w", &[1.0, f64::from(i), -0.3]), 0.1).unwrap();
                 if split {
                     let state = adam.state().unwrap();
                     adam = Adam::new(params(), CONFIG);
@@ -383,11 +342,7 @@ mod tests {
     fn fused_equals_stock() {
         let start: Vec<f64> = (0..50).map(|i| f64::from(i).sin()).collect();
         let g: Vec<f64> = (0..50).map(|i| f64::from(i).cos()).collect();
-        let scalars = Scalars {
-            config: CONFIG,
-            step_size: 0.3,
-            root_bias2: 0.2,
-        };
+        let scalars = Scalars { config: CONFIG, step_size: 0.3, root_bias2: 0.2 };
         let g = Tensor::new(g.as_slice(), &Device::Cpu).unwrap();
         let (mut a, mut b) = (Vec::new(), Vec::new());
         for (fused, out) in [(true, &mut a), (false, &mut b)] {

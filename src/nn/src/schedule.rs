@@ -2,11 +2,7 @@
 
 /// Polynomial decay factor `(1 - step / total)^power`; zero from `total` on.
 pub fn poly(step: usize, total: usize, power: f64) -> f64 {
-    if step >= total {
-        0.0
-    } else {
-        (1.0 - step as f64 / total as f64).powf(power)
-    }
+    if step >= total { 0.0 } else { (1.0 - step as f64 / total as f64).powf(power) }
 }
 
 /// Polynomial decay times a linear warm-up.
@@ -28,11 +24,7 @@ pub struct PolyWarmup {
 impl PolyWarmup {
     /// Learning rate of the step with this index, from zero.
     pub fn lr(&self, step: usize) -> f64 {
-        let warm = if step < self.warmup_steps {
-            (step + 1) as f64 / self.warmup_steps as f64
-        } else {
-            1.0
-        };
+        let warm = if step < self.warmup_steps { (step + 1) as f64 / self.warmup_steps as f64 } else { 1.0 };
         self.base_lr * poly(step, self.total_steps, self.power) * warm
     }
 }
@@ -56,25 +48,13 @@ mod tests {
 
     #[test]
     fn warms_up() {
-        let s = PolyWarmup {
-            base_lr: 0.1,
-            total_steps: 100,
-            warmup_steps: 4,
-            power: 1.0,
-        };
+        let s = PolyWarmup { base_lr: 0.1, total_steps: 100, warmup_steps: 4, power: 1.0 };
         close(s.lr(0), 0.1 * 0.25);
         close(s.lr(1), 0.1 * 0.5 * 0.99);
         close(s.lr(3), 0.1 * 0.97);
         close(s.lr(4), 0.1 * 0.96);
         close(s.lr(99), 0.1 * 0.01);
         close(s.lr(100), 0.0);
-        close(
-            PolyWarmup {
-                warmup_steps: 0,
-                ..s
-            }
-            .lr(0),
-            0.1,
-        );
+        close(PolyWarmup { warmup_steps: 0, ..s }.lr(0), 0.1);
     }
 }

@@ -28,9 +28,7 @@ fn check(vars: &[Var], f: impl Fn(&[Var]) -> Result<Tensor>) {
 /// The values `0, 1, ...` in a fixed order that mixes them, scaled: no two are close.
 fn spaced(shape: &[usize]) -> Var {
     let len: usize = shape.iter().product();
-    let data: Vec<f64> = (0..len)
-        .map(|i| (i * 7919 % len) as f64 / len as f64)
-        .collect();
+    let data: Vec<f64> = (0..len).map(|i| (i * 7919 % len) as f64 / len as f64).collect();
     assert!(!len.is_multiple_of(7919));
     Var::from_tensor(&Tensor::from_vec(data, shape, &Device::Cpu).unwrap()).unwrap()
 }
@@ -47,9 +45,7 @@ fn a_wrong_gradient_is_found() {
 
 #[test]
 fn pointwise() {
-    check(&[var(&[2, 3, 2, 5], 1), var(&[4, 5, 1, 1], 2)], |v| {
-        ops::pointwise_conv(&v[0], &v[1])
-    });
+    check(&[var(&[2, 3, 2, 5], 1), var(&[4, 5, 1, 1], 2)], |v| ops::pointwise_conv(&v[0], &v[1]));
 }
 
 #[test]
@@ -71,9 +67,7 @@ fn conv() {
         (3, 3, 1, 2, 0),
         (6, 5, 3, 3, 0),
     ] {
-        check(&[var(&[2, h, w, 3], 1), var(&[4, 3, k, k], 2)], |v| {
-            ops::conv2d(&v[0], &v[1], stride, padding)
-        });
+        check(&[var(&[2, h, w, 3], 1), var(&[4, 3, k, k], 2)], |v| ops::conv2d(&v[0], &v[1], stride, padding));
     }
     check(&[var(&[1, 5, 4, 4], 1), var(&[6, 6, 3, 3], 2)], |v| {
         ops::conv2d(&v[0], &v[1].narrow(0, 0, 3)?.narrow(1, 0, 4)?, 1, 1)
@@ -97,9 +91,7 @@ fn depthwise() {
 fn depthwise_full_vectors_and_tiles() {
     for k in [3, 5, 9] {
         for stride in [1, 2] {
-            check(&[var(&[1, 3, 20, 9], 1), var(&[9, 1, k, k], 2)], |v| {
-                ops::depthwise_conv2d(&v[0], &v[1], stride, 1)
-            });
+            check(&[var(&[1, 3, 20, 9], 1), var(&[9, 1, k, k], 2)], |v| ops::depthwise_conv2d(&v[0], &v[1], stride, 1));
         }
     }
 }
@@ -117,9 +109,7 @@ fn depthwise_slices() {
 fn batch_norm_through_statistics() {
     for act in ACTS {
         let vars = [var(&[2, 3, 5, 4], 1), var(&[4], 2), var(&[4], 3)];
-        check(&vars, |v| {
-            Ok(ops::batch_norm_train(&v[0], &v[1], &v[2], 1e-3, act)?.0)
-        });
+        check(&vars, |v| Ok(ops::batch_norm_train(&v[0], &v[1], &v[2], 1e-3, act)?.0));
     }
     check(&[var(&[3, 2, 6, 4], 1), var(&[9], 2), var(&[6], 3)], |v| {
         let x = v[0].transpose(2, 3)?;
@@ -132,15 +122,7 @@ fn batch_norm_given_statistics() {
     let (mean, spread) = (var(&[4], 4), uniform(&[4], 0.5, 2.0, 5).unwrap());
     for act in ACTS {
         check(&[var(&[2, 3, 5, 4], 1), var(&[6], 2), var(&[4], 3)], |v| {
-            ops::batch_norm_eval(
-                &v[0],
-                &v[1].narrow(0, 1, 4)?,
-                &v[2],
-                &mean,
-                &spread,
-                1e-3,
-                act,
-            )
+            ops::batch_norm_eval(&v[0], &v[1].narrow(0, 1, 4)?, &v[2], &mean, &spread, 1e-3, act)
         });
     }
 }
@@ -156,12 +138,8 @@ fn activations() {
 #[test]
 fn squeeze() {
     check(&[var(&[2, 3, 5, 4], 1)], |v| ops::global_avg_pool(&v[0]));
-    check(&[var(&[2, 5, 7, 4], 1)], |v| {
-        ops::global_avg_pool(&v[0].transpose(1, 3)?)
-    });
-    check(&[var(&[2, 3, 5, 4], 1), var(&[2, 6], 2)], |v| {
-        ops::scale_channels(&v[0], &v[1].narrow(1, 1, 4)?)
-    });
+    check(&[var(&[2, 5, 7, 4], 1)], |v| ops::global_avg_pool(&v[0].transpose(1, 3)?));
+    check(&[var(&[2, 3, 5, 4], 1), var(&[2, 6], 2)], |v| ops::scale_channels(&v[0], &v[1].narrow(1, 1, 4)?));
 }
 
 #[test]
@@ -170,24 +148,14 @@ fn pools() {
         check(&[spaced(&[2, h, w, 3])], |v| ops::max_pool2d(&v[0], k));
         check(&[spaced(&[2, h, w, 3])], |v| ops::avg_pool2d(&v[0], k));
     }
-    check(&[spaced(&[1, 3, 5, 4])], |v| {
-        ops::max_pool2d(&v[0].transpose(1, 3)?, 2)
-    });
+    check(&[spaced(&[1, 3, 5, 4])], |v| ops::max_pool2d(&v[0].transpose(1, 3)?, 2));
 }
 
 #[test]
 fn bilinear() {
     for align in [false, true] {
-        for (h, w, oh, ow) in [
-            (3, 4, 6, 8),
-            (3, 4, 7, 5),
-            (5, 6, 3, 2),
-            (1, 3, 4, 1),
-            (2, 2, 2, 2),
-        ] {
-            check(&[var(&[2, h, w, 3], 1)], |v| {
-                ops::upsample_bilinear2d(&v[0], oh, ow, align)
-            });
+        for (h, w, oh, ow) in [(3, 4, 6, 8), (3, 4, 7, 5), (5, 6, 3, 2), (1, 3, 4, 1), (2, 2, 2, 2)] {
+            check(&[var(&[2, h, w, 3], 1)], |v| ops::upsample_bilinear2d(&v[0], oh, ow, align));
         }
     }
 }
@@ -203,11 +171,7 @@ fn mean() {
     }
     // One tensor twice, and a view.
     check(&[var(&[3, 3], 1), var(&[3, 3], 2)], |v| {
-        ops::mean_of(&[
-            v[0].as_tensor().clone(),
-            v[0].t()?,
-            v[1].as_tensor().clone(),
-        ])
+        ops::mean_of(&[v[0].as_tensor().clone(), v[0].t()?, v[1].as_tensor().clone()])
     });
 }
 

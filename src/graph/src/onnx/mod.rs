@@ -108,10 +108,8 @@ impl Graph {
                 out.input.push(String::new());
                 let factor = *factor as f32;
                 out.input.push(constant(format!("{}.scales", node.name), &[4], &[1.0, 1.0, factor, factor]));
-                out.attribute = vec![
-                    string("coordinate_transformation_mode", "align_corners"),
-                    string("mode", "linear"),
-                ];
+                out.attribute =
+                    vec![string("coordinate_transformation_mode", "align_corners"), string("mode", "linear")];
             }
             Op::Identity => "Identity".clone_into(&mut out.op_type),
         }
@@ -134,10 +132,7 @@ fn value_info(value: &ValueInfo, dynamic_batch: bool) -> proto::ValueInfo {
     };
     let shape = proto::TensorShape { dim: value.shape.iter().enumerate().map(dimension).collect() };
     let tensor_type = proto::TensorType { elem_type: proto::FLOAT, shape: Some(shape) };
-    proto::ValueInfo {
-        name: value.name.clone(),
-        r#type: Some(proto::Type { tensor_type: Some(tensor_type) }),
-    }
+    proto::ValueInfo { name: value.name.clone(), r#type: Some(proto::Type { tensor_type: Some(tensor_type) }) }
 }
 
 fn tensor(name: &str, dims: &[usize], data: &[f32]) -> proto::Tensor {

@@ -178,7 +178,7 @@ fn train_args(args: &Args, list: &Path) -> train::Args {
         out,
         init: None,
         steps: args.steps,
-        batch: 12,
+        batch: 8,
         lr: 2e-3,
         head_lr_factor: 2.0,
         warmup_steps: 20,
@@ -198,7 +198,7 @@ fn search_args(args: &Args, supernet: SupernetArgs) -> search::Args {
         out,
         population: args.population,
         groups: 10,
-        keep: 20,
+        keep: 10,
         iterations: args.iterations,
         crossover: 0.2,
         mutation: 0.2,
@@ -240,7 +240,10 @@ fn training(dir: &TrainDir) -> anyhow::Result<Training> {
         }
     };
     let seconds: f64 = records.iter().map(|r| r.seconds).sum();
-    let notes = format!("{} sandwich steps on the mini set in {seconds:.0} s; a demonstration, not a trained product.", records.len());
+    let notes = format!(
+        "{} sandwich steps on the mini set in {seconds:.0} s; a demonstration, not a trained product.",
+        records.len()
+    );
     Ok(Training { notes, losses: records.iter().map(point).collect() })
 }
 

@@ -65,7 +65,9 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
         }
     }
     if let Some(worst) = worst {
-        printer.result(format_args!("largest difference to the expected sums: {worst:.1e} ms (allowed {TOLERANCE_MS:.0e})"))?;
+        printer.result(format_args!(
+            "largest difference to the expected sums: {worst:.1e} ms (allowed {TOLERANCE_MS:.0e})"
+        ))?;
     }
     Ok(worst.is_none_or(|w| w <= TOLERANCE_MS))
 }
@@ -77,6 +79,7 @@ fn difference(sum: &LatencyBreakdown, expected: &serde_json::Value) -> f64 {
         ("transport_latency", sum.transport),
         ("decoder_latency", sum.decoder),
     ];
-    let differences = pairs.iter().map(|(name, ours)| (expected[name].as_f64().unwrap_or(f64::INFINITY) - ours.ms()).abs());
+    let differences =
+        pairs.iter().map(|(name, ours)| (expected[name].as_f64().unwrap_or(f64::INFINITY) - ours.ms()).abs());
     differences.fold(0.0, f64::max)
 }

@@ -25,7 +25,10 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
         for check in &checks {
             let (name, verdict) = (&check.name, if check.passed() { "ok" } else { "DIFFERS" });
             let (difference, tolerance) = (check.max_difference, check.tolerance);
-            printer.result(format_args!("{name:<70} {:>7} {difference:>11.2e} {tolerance:>11.0e}  {verdict}", check.tensors))?;
+            printer.result(format_args!(
+                "{name:<70} {:>7} {difference:>11.2e} {tolerance:>11.0e}  {verdict}",
+                check.tensors
+            ))?;
         }
     }
     Ok(checks.iter().all(inas_host::parity::Check::passed))

@@ -66,7 +66,9 @@ fn one(model: &mut Model, photo: &Path, out: &Path) -> anyhow::Result<Written> {
     let saliency = model.run(&image)?;
     let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
     let (mask, cut_out) = (out.join(format!("{stem}_mask.png")), out.join(format!("{stem}_cutout.png")));
-    let save = |path: &Path, result: image::ImageResult<()>| result.with_context(|| format!("cannot write {}", path.display()));
+    let save = |path: &Path, result: image::ImageResult<()>| {
+        result.with_context(|| format!("cannot write {}", path.display()))
+    };
     save(&mask, saliency.mask.save(&mask))?;
     save(&cut_out, preprocess::cut_out(&image, &saliency.mask)?.save(&cut_out))?;
     Ok(Written { photo: photo.to_owned(), mask, cut_out, latency_ms: saliency.latency.ms() })

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use candle_core::Device;
 use inas_host::data::read_list;
 use inas_host::evaluate::Evaluator;
@@ -9,6 +10,7 @@ use inas_host::search::{self, Objective, SamplerKind, Score, SearchConfig, Searc
 use inas_host::supernet::Supernet;
 use inas_profiler::profile::Profile;
 use inas_space::{Architecture, Micros};
+use sha2::{Digest as _, Sha256};
 
 use super::{cancel_flag, write_file};
 use crate::printer::Printer;
@@ -76,6 +78,16 @@ pub(crate) struct SupernetArgs {
 }
 
 impl SupernetArgs {
+    /// Hash over the weights, the lists and the number of calibration images.
+    fn identity(&self) -> anyhow::Result<String> {
+        let mut hasher = Sha256::new();
+        for path in [&self.supernet, &self.train_data, &self.val_data] {
+            hasher.update(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
+        }
+        hasher.update(self.calibration.to_le_bytes());
+        Ok(hasher.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat())
+    }
+
     pub(super) fn open(&self) -> anyhow::Result<(Profile, Evaluator)> {
         let profile = Profile::read(&self.profile)?;
         let net = Supernet::load(profile.space().clone(), &self.supernet, &Device::Cpu)?;
@@ -86,12 +98,21 @@ impl SupernetArgs {
     }
 }
 
-struct Accuracy<'a>(&'a Evaluator);
+/// Inherited-weight accuracy on the validation list.
+struct Accuracy<'a> {
+    evaluator: &'a Evaluator,
+    /// Names weights, data and recalibration, so that a log is not resumed with others.
+    identity: String,
+}
 
 impl Objective for Accuracy<'_> {
     fn evaluate(&mut self, arch: &Architecture) -> Result<Score, Box<dyn std::error::Error + Send + Sync>> {
-        let score = self.0.score(arch)?;
+        let score = self.evaluator.score(arch)?;
         Ok(Score { f_max: score.max_f, mae: score.mae })
+    }
+
+    fn identity(&self) -> String {
+        self.identity.clone()
     }
 }
 
@@ -125,7 +146,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<SearchResult
         bar.set_position(p.evaluated as u64);
         bar.set_message(format!("generation {}, best F {:.4}", p.generation, p.best));
     };
-    let mut accuracy = Accuracy(&evaluator);
+    let mut accuracy = Accuracy { evaluator: &evaluator, identity: args.supernet.identity()? };
     let result = search::run(space, &predictor, &mut accuracy, &config, Some(&log), &mut observer, cancel_flag())?;
     bar.finish_and_clear();
     search::write_front_csv(&args.out.join("front.csv"), &result.front)?;

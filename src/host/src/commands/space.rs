@@ -73,9 +73,18 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
     } else if let Some(path) = &args.cost {
         let cost = cost::of_network(&space, &read_architecture(path)?, px)?;
         for (block, cost) in &cost.blocks {
-            printer.result(format_args!("{:<32} {:<40} {:>12} {:>10}", block.name, block.key.to_string(), cost.macs, cost.params))?;
+            printer.result(format_args!(
+                "{:<32} {:<40} {:>12} {:>10}",
+                block.name,
+                block.key.to_string(),
+                cost.macs,
+                cost.params
+            ))?;
         }
-        printer.result(format_args!("{:<73} {:>12} {:>10}", "total MACs, parameters", cost.total.macs, cost.total.params))?;
+        printer.result(format_args!(
+            "{:<73} {:>12} {:>10}",
+            "total MACs, parameters", cost.total.macs, cost.total.params
+        ))?;
     } else if args.keys {
         for key in space.block_keys(px)? {
             printer.result(key)?;
@@ -92,7 +101,8 @@ pub(super) fn read_architecture(path: &std::path::Path) -> anyhow::Result<Archit
 
 fn summary(space: &Space, px: Option<u32>, printer: &Printer) -> anyhow::Result<()> {
     let px = px.unwrap_or(space.input_px);
-    let (min, max) = (cost::of_network(space, &space.min(), px)?.total, cost::of_network(space, &space.max(), px)?.total);
+    let (min, max) =
+        (cost::of_network(space, &space.min(), px)?.total, cost::of_network(space, &space.max(), px)?.total);
     let mega = |n: u64| n as f64 / 1e6;
     printer.result(format_args!(
         "{:<8} {px} px  10^{:.1} architectures  {} blocks  {:.0}-{:.0} M MACs  {:.2}-{:.2} M parameters",

@@ -85,13 +85,20 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<TrainDir> {
         None => Supernet::new(space, args.seed, &Device::Cpu)?,
     };
     let values = net.params.count() as f64 / 1e6;
-    printer.note(format_args!("Training supernet `{}`, {values:.2} M values, {} images", net.space.name, samples.len()));
+    printer.note(format_args!(
+        "Training supernet `{}`, {values:.2} M values, {} images",
+        net.space.name,
+        samples.len()
+    ));
     let bar = printer.bar("train", config.steps as u64);
     let trainer = Trainer::open(net, config, &args.out, args.resume)?;
     let mut observer = |record: &inas_host::train::StepRecord, _: usize| {
         bar.set_position(record.step as u64 + 1);
         let (max, min) = (record.losses[0], record.losses.get(1).copied().unwrap_or(f32::NAN));
-        bar.set_message(format!("loss {max:.3}, smallest {min:.4}, waiting for data {:.0} ms", record.data_seconds * 1e3));
+        bar.set_message(format!(
+            "loss {max:.3}, smallest {min:.4}, waiting for data {:.0} ms",
+            record.data_seconds * 1e3
+        ));
     };
     trainer.run(samples, &mut observer, cancel_flag())?;
     bar.finish();

@@ -52,7 +52,9 @@ impl Worst {
             return self.see(f64::NAN);
         }
         let differences = ours.iter().zip(theirs).map(|(a, b)| f64::from((a - b).abs()));
-        self.see(differences.fold(0f64, |m, d| if d.is_nan() || m.is_nan() { f64::NAN } else { f64::max(m, d) }) / unit);
+        self.see(
+            differences.fold(0f64, |m, d| if d.is_nan() || m.is_nan() { f64::NAN } else { f64::max(m, d) }) / unit,
+        );
     }
 
     fn check(self) -> Check {
@@ -190,7 +192,8 @@ pub(super) fn training_step(r: &Reference) -> Result<Vec<Check>> {
     let params = named.map(|(name, var)| (name.clone(), var.clone(), learning_rate_factor(name, HEAD_LR_FACTOR)));
     let config = AdamConfig { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0 };
     Adam::new(params.collect(), config).step(&step.grads, REFERENCE_LR)?;
-    let mut running = Worst::new("running statistics after the step (relative to each tensor's largest)", OUTPUT_TOLERANCE);
+    let mut running =
+        Worst::new("running statistics after the step (relative to each tensor's largest)", OUTPUT_TOLERANCE);
     let mut weights = Worst::new("weights after the step, where the gradient is clear", WEIGHT_TOLERANCE);
     for (name, theirs) in &r.after_step {
         let theirs = values(theirs)?;

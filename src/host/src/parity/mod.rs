@@ -89,7 +89,8 @@ impl Reference {
         let text = std::fs::read_to_string(&path).map_err(|e| folder(&e, &path))?;
         let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| folder(&e, &path))?;
         let px = json["resolution"].as_u64().ok_or_else(|| folder(&"no `resolution`", &path))? as u32;
-        let space: Space = space_from_release_json("reference", px, json["space"].clone()).map_err(|e| folder(&e, &path))?;
+        let space: Space =
+            space_from_release_json("reference", px, json["space"].clone()).map_err(|e| folder(&e, &path))?;
         let listed = json["archs"].as_object().ok_or_else(|| folder(&"no `archs`", &path))?;
         let mut archs = BTreeMap::new();
         for (name, value) in listed {
@@ -98,8 +99,7 @@ impl Reference {
         }
         let load = |name: &str| {
             let path = dir.join(name);
-            candle_core::safetensors::load(&path, &Device::Cpu)
-                .map_err(|e| folder(&crate::supernet::short(&e), &path))
+            candle_core::safetensors::load(&path, &Device::Cpu).map_err(|e| folder(&crate::supernet::short(&e), &path))
         };
         Ok(Self {
             tensors: load("tensors.safetensors")?,

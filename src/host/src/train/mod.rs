@@ -251,11 +251,8 @@ impl Trainer {
         let (_, mut rng) = self.draws(self.step);
         let sandwich = Sandwich::draw(&self.net.space, self.config.random_subnets, &mut rng);
         // On a thread of the pool, so that its many short parallel parts need no hand-over each.
-        let step = rayon::scope(|_| self.net.sandwich(&image, &label, &sandwich, false)).map_err(|source| TrainError::Step {
-            step: self.step,
-            files: batch.paths.clone(),
-            source,
-        })?;
+        let step = rayon::scope(|_| self.net.sandwich(&image, &label, &sandwich, false))
+            .map_err(|source| TrainError::Step { step: self.step, files: batch.paths.clone(), source })?;
         self.adam.step(&step.grads, lr)?;
         Ok(step.losses)
     }

@@ -36,11 +36,7 @@ pub fn activation(x: &Tensor, act: Activation) -> Result<Tensor> {
     if act == Activation::Identity {
         return Ok(x.clone());
     }
-    if x.device().is_cpu() {
-        x.apply_op1(ActOp(act))
-    } else {
-        composite::activation(x, act)
-    }
+    if x.device().is_cpu() { x.apply_op1(ActOp(act)) } else { composite::activation(x, act) }
 }
 
 struct ActOp(Activation);
@@ -69,35 +65,30 @@ impl CustomOp1 for ActOp {
 
 fn fwd<T: Real, A: Act>(x: &[T]) -> Vec<T> {
     let mut y = vec![T::zero(); x.len()];
-    y.par_chunks_mut(GRAIN)
-        .zip(x.par_chunks(GRAIN))
-        .for_each(|(y, x)| {
-            simd(
-                #[inline(always)]
-                || {
-                    for (y, &x) in y.iter_mut().zip(x) {
-                        *y = A::f(x);
-                    }
-                },
-            );
-        });
+    y.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(|(y, x)| {
+        simd(
+            #[inline(always)]
+            || {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = A::f(x);
+                }
+            },
+        );
+    });
     y
 }
 
 fn bwd<T: Real, A: Act>(x: &[T], g: &[T]) -> Vec<T> {
     let mut dx = vec![T::zero(); x.len()];
-    dx.par_chunks_mut(GRAIN)
-        .zip(x.par_chunks(GRAIN))
-        .zip(g.par_chunks(GRAIN))
-        .for_each(|((dx, x), g)| {
-            simd(
-                #[inline(always)]
-                || {
-                    for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
-                        *dx = g * A::df(x);
-                    }
-                },
-            );
-        });
+    dx.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).zip(g.par_chunks(GRAIN)).for_each(|((dx, x), g)| {
+        simd(
+            #[inline(always)]
+            || {
+                for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
+                    *dx = g * A::df(x);
+                }
+            },
+        );
+    });
     dx
 }

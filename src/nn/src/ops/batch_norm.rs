@@ -6,9 +6,7 @@ use rayon::prelude::*;
 
 use super::{Activation, composite};
 use crate::act::{Act, by_act};
-use crate::kernel::{
-    alike, by_dtype, channel_vector, nhwc, output, part_len, read, simd, tensor, with_data,
-};
+use crate::kernel::{alike, by_dtype, channel_vector, nhwc, output, part_len, read, simd, tensor, with_data};
 use crate::real::Real;
 
 /// Rows summed in the type of the input before being added to a sum in `f64`.
@@ -43,10 +41,7 @@ pub fn batch_norm_train(
     let c = check(op, x, &[("gamma", gamma), ("beta", beta)])?;
     let n = x.elem_count() / c;
     if n == 1 {
-        bail!(
-            "{op}: one value per channel in an input of shape {:?}",
-            x.dims()
-        )
+        bail!("{op}: one value per channel in an input of shape {:?}", x.dims())
     }
     if !x.device().is_cpu() {
         return composite::batch_norm_train(x, gamma, beta, eps, act);
@@ -81,16 +76,7 @@ pub fn batch_norm_eval(
     act: Activation,
 ) -> Result<Tensor> {
     let op = "batch_norm_eval";
-    check(
-        op,
-        x,
-        &[
-            ("gamma", gamma),
-            ("beta", beta),
-            ("mean", mean),
-            ("var", var),
-        ],
-    )?;
+    check(op, x, &[("gamma", gamma), ("beta", beta), ("mean", mean), ("var", var)])?;
     if !x.device().is_cpu() {
         return composite::batch_norm_eval(x, gamma, beta, mean, var, eps, act);
     }
@@ -119,12 +105,7 @@ struct BatchNorm {
 impl BatchNorm {
     fn new(mean: &[f64], var: &[f64], eps: f64, act: Activation, train: bool) -> Self {
         let inv = var.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
-        Self {
-            mean: mean.to_vec(),
-            inv,
-            act,
-            train,
-        }
+        Self { mean: mean.to_vec(), inv, act, train }
     }
 
     /// The affine map of each channel that precedes the activation.
@@ -143,15 +124,10 @@ impl BatchNorm {
     fn gradients<T: Real>(&self, args: [&Tensor; 3], g: &Tensor) -> Result<[Option<Tensor>; 3]> {
         let [x, gamma, beta] = args;
         let c = self.mean.len();
-        let (scale, shift) = with_data::<T, _>(gamma, |gamma| {
-            with_data::<T, _>(beta, |beta| self.affine(gamma, beta))
-        })??;
+        let (scale, shift) =
+            with_data::<T, _>(gamma, |gamma| with_data::<T, _>(beta, |beta| self.affine(gamma, beta)))??;
         let mean: Vec<T> = self.mean.iter().map(|&v| T::of(v)).collect();
-        let affine = Affine {
-            scale: &scale,
-            shift: &shift,
-            mean: &mean,
-        };
+        let affine = Affine { scale: &scale, shift: &shift, mean: &mean };
         let (dx, sum, dot) = with_data::<T, _>(x, |xs| {
             with_data::<T, _>(g, |gs| {
                 by_act!(self.act, A => {
@@ -164,11 +140,7 @@ impl BatchNorm {
                 })
             })
         })??;
-        let dgamma: Vec<T> = dot
-            .iter()
-            .zip(&self.inv)
-            .map(|(d, inv)| T::of(d * inv))
-            .collect();
+        let dgamma: Vec<T> = dot.iter().zip(&self.inv).map(|(d, inv)| T::of(d * inv)).collect();
         let dbeta: Vec<T> = sum.iter().map(|&s| T::of(s)).collect();
         Ok([
             dx.map(|dx| tensor(dx, x.shape())).transpose()?,
@@ -179,13 +151,7 @@ impl BatchNorm {
 
     /// `k0`, `k1` with `dx = scale * dz + k0 - k1 * x`: the part of the gradient that
     /// flows through mean and variance; zero when they are constants.
-    fn correction<T: Real>(
-        &self,
-        scale: &[T],
-        sum: &[f64],
-        dot: &[f64],
-        n: usize,
-    ) -> (Vec<T>, Vec<T>) {
+    fn correction<T: Real>(&self, scale: &[T], sum: &[f64], dot: &[f64], n: usize) -> (Vec<T>, Vec<T>) {
         (0..scale.len())
             .map(|i| {
                 if !self.train {
@@ -256,11 +222,7 @@ fn stats<T: Real>(x: &[T], c: usize) -> (Vec<f64>, Vec<f64>) {
                     #[inline(always)]
                     || block_moments(block, T::of(1.0 / rows as f64), &mut sum, &mut sq),
                 );
-                total.join(
-                    rows,
-                    sum.iter().map(|v| v.wide()),
-                    sq.iter().map(|v| v.wide()),
-                );
+                total.join(rows, sum.iter().map(|v| v.wide()), sq.iter().map(|v| v.wide()));
             }
             total
         })
@@ -302,11 +264,7 @@ struct Moments {
 
 impl Moments {
     fn new(c: usize) -> Self {
-        Self {
-            n: 0,
-            mean: vec![0.0; c],
-            m2: vec![0.0; c],
-        }
+        Self { n: 0, mean: vec![0.0; c], m2: vec![0.0; c] }
     }
 
     fn join(&mut self, n: usize, mean: impl Iterator<Item = f64>, m2: impl Iterator<Item = f64>) {
@@ -325,21 +283,19 @@ impl Moments {
 fn fwd<T: Real, A: Act>(x: &[T], scale: &[T], shift: &[T]) -> Vec<T> {
     let c = scale.len();
     let mut y = vec![T::zero(); x.len()];
-    y.par_chunks_mut(BLOCK * c)
-        .zip(x.par_chunks(BLOCK * c))
-        .for_each(|(y, x)| {
-            simd(
-                #[inline(always)]
-                || {
-                    let shift = &shift[..c];
-                    for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                        for i in 0..c {
-                            y[i] = A::f(x[i].fma(scale[i], shift[i]));
-                        }
+    y.par_chunks_mut(BLOCK * c).zip(x.par_chunks(BLOCK * c)).for_each(|(y, x)| {
+        simd(
+            #[inline(always)]
+            || {
+                let shift = &shift[..c];
+                for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+                    for i in 0..c {
+                        y[i] = A::f(x[i].fma(scale[i], shift[i]));
                     }
-                },
-            );
-        });
+                }
+            },
+        );
+    });
     y
 }
 
@@ -380,13 +336,7 @@ fn add_wide<T: Real>(to: &mut [f64], from: &[T]) {
 }
 
 #[inline(always)]
-fn block_sums<T: Real, A: Act>(
-    x: &[T],
-    g: &[T],
-    affine: &Affine<'_, T>,
-    sum: &mut [T],
-    dot: &mut [T],
-) {
+fn block_sums<T: Real, A: Act>(x: &[T], g: &[T], affine: &Affine<'_, T>, sum: &mut [T], dot: &mut [T]) {
     let c = sum.len();
     let (scale, shift, mean) = (&affine.scale[..c], &affine.shift[..c], &affine.mean[..c]);
     let dot = &mut dot[..c];
@@ -401,32 +351,23 @@ fn block_sums<T: Real, A: Act>(
     }
 }
 
-fn input_gradient<T: Real, A: Act>(
-    x: &[T],
-    g: &[T],
-    affine: &Affine<'_, T>,
-    k0: &[T],
-    k1: &[T],
-) -> Vec<T> {
+fn input_gradient<T: Real, A: Act>(x: &[T], g: &[T], affine: &Affine<'_, T>, k0: &[T], k1: &[T]) -> Vec<T> {
     let c = k0.len();
     let mut dx = vec![T::zero(); x.len()];
-    dx.par_chunks_mut(BLOCK * c)
-        .zip(x.par_chunks(BLOCK * c))
-        .zip(g.par_chunks(BLOCK * c))
-        .for_each(|((dx, x), g)| {
-            simd(
-                #[inline(always)]
-                || {
-                    let (scale, shift, k1) = (&affine.scale[..c], &affine.shift[..c], &k1[..c]);
-                    let rows = x.chunks_exact(c).zip(g.chunks_exact(c));
-                    for (dx, (x, g)) in dx.chunks_exact_mut(c).zip(rows) {
-                        for i in 0..c {
-                            let dz = g[i] * A::df(x[i].fma(scale[i], shift[i]));
-                            dx[i] = scale[i].fma(dz, (T::zero() - k1[i]).fma(x[i], k0[i]));
-                        }
+    dx.par_chunks_mut(BLOCK * c).zip(x.par_chunks(BLOCK * c)).zip(g.par_chunks(BLOCK * c)).for_each(|((dx, x), g)| {
+        simd(
+            #[inline(always)]
+            || {
+                let (scale, shift, k1) = (&affine.scale[..c], &affine.shift[..c], &k1[..c]);
+                let rows = x.chunks_exact(c).zip(g.chunks_exact(c));
+                for (dx, (x, g)) in dx.chunks_exact_mut(c).zip(rows) {
+                    for i in 0..c {
+                        let dz = g[i] * A::df(x[i].fma(scale[i], shift[i]));
+                        dx[i] = scale[i].fma(dz, (T::zero() - k1[i]).fma(x[i], k0[i]));
                     }
-                },
-            );
-        });
+                }
+            },
+        );
+    });
     dx
 }

@@ -16,18 +16,10 @@ use crate::real::Real;
 ///
 /// # Errors
 /// When `x` has not four dimensions or an output extent is zero.
-pub fn upsample_bilinear2d(
-    x: &Tensor,
-    out_h: usize,
-    out_w: usize,
-    align_corners: bool,
-) -> Result<Tensor> {
+pub fn upsample_bilinear2d(x: &Tensor, out_h: usize, out_w: usize, align_corners: bool) -> Result<Tensor> {
     let (n, h, w, c) = nhwc("upsample_bilinear2d", x)?;
     if out_h == 0 || out_w == 0 {
-        bail!(
-            "upsample_bilinear2d: output size {out_h}x{out_w} for an input of shape {:?}",
-            x.dims()
-        )
+        bail!("upsample_bilinear2d: output size {out_h}x{out_w} for an input of shape {:?}", x.dims())
     }
     let (ys, xs) = (axis(h, out_h, align_corners), axis(w, out_w, align_corners));
     if !x.device().is_cpu() {
@@ -45,11 +37,7 @@ pub(super) fn axis(len: usize, out: usize, align_corners: bool) -> Vec<Source> {
     (0..out)
         .map(|i| {
             let at = if align_corners {
-                if out > 1 {
-                    i as f64 * ((len - 1) as f64 / (out - 1) as f64)
-                } else {
-                    0.0
-                }
+                if out > 1 { i as f64 * ((len - 1) as f64 / (out - 1) as f64) } else { 0.0 }
             } else {
                 ((i as f64 + 0.5) * (len as f64 / out as f64) - 0.5).max(0.0)
             };

@@ -10,9 +10,7 @@ pub(crate) fn pointwise_conv(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let (n, h, wd, i) = x.dims4()?;
     let o = w.dim(0)?;
     let w = w.reshape((o, i))?.t()?;
-    x.reshape((n * h * wd, i))?
-        .matmul(&w)?
-        .reshape((n, h, wd, o))
+    x.reshape((n * h * wd, i))?.matmul(&w)?.reshape((n, h, wd, o))
 }
 
 /// `count` slices of width one along `dim`, from `start`, `step` apart; `x` must reach
@@ -25,30 +23,16 @@ fn every(x: &Tensor, dim: usize, start: usize, step: usize, count: usize) -> Res
     let mut dims = x.dims().to_vec();
     dims[dim] = count;
     dims.insert(dim + 1, step);
-    x.contiguous()?
-        .reshape(dims)?
-        .narrow(dim + 1, 0, 1)?
-        .squeeze(dim + 1)
+    x.contiguous()?.reshape(dims)?.narrow(dim + 1, 0, 1)?.squeeze(dim + 1)
 }
 
 /// What each tap of a `k` x `k` window reads, `[N, out, out, C]`, in row-major order.
-fn taps(
-    x: &Tensor,
-    k: usize,
-    stride: usize,
-    dilation: usize,
-    padding: usize,
-) -> Result<Vec<Tensor>> {
+fn taps(x: &Tensor, k: usize, stride: usize, dilation: usize, padding: usize) -> Result<Vec<Tensor>> {
     let (_, h, w, _) = x.dims4()?;
     let reach = dilation * (k - 1) + 1;
-    let (ho, wo) = (
-        (h + 2 * padding - reach) / stride + 1,
-        (w + 2 * padding - reach) / stride + 1,
-    );
+    let (ho, wo) = ((h + 2 * padding - reach) / stride + 1, (w + 2 * padding - reach) / stride + 1);
     // Room for whole steps behind the last position.
-    let x = x
-        .pad_with_zeros(1, padding, padding + stride)?
-        .pad_with_zeros(2, padding, padding + stride)?;
+    let x = x.pad_with_zeros(1, padding, padding + stride)?.pad_with_zeros(2, padding, padding + stride)?;
     (0..k * k)
         .map(|t| {
             let rows = every(&x, 1, t / k * dilation, stride, ho)?;
@@ -60,26 +44,15 @@ fn taps(
 pub(crate) fn conv2d(x: &Tensor, w: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
     let (o, i, k, _) = w.dims4()?;
     let patches = Tensor::cat(&taps(x, k, stride, 1, padding)?, 3)?;
-    let kernel = w
-        .permute((0, 2, 3, 1))?
-        .contiguous()?
-        .reshape((o, k * k * i, 1, 1))?;
+    let kernel = w.permute((0, 2, 3, 1))?.contiguous()?.reshape((o, k * k * i, 1, 1))?;
     pointwise_conv(&patches, &kernel)
 }
 
-pub(crate) fn depthwise_conv2d(
-    x: &Tensor,
-    w: &Tensor,
-    stride: usize,
-    dilation: usize,
-) -> Result<Tensor> {
+pub(crate) fn depthwise_conv2d(x: &Tensor, w: &Tensor, stride: usize, dilation: usize) -> Result<Tensor> {
     let (c, _, k, _) = w.dims4()?;
     let w = w.reshape((c, k * k))?;
     let mut sum: Option<Tensor> = None;
-    for (t, x) in taps(x, k, stride, dilation, dilation * (k - 1) / 2)?
-        .iter()
-        .enumerate()
-    {
+    for (t, x) in taps(x, k, stride, dilation, dilation * (k - 1) / 2)?.iter().enumerate() {
         let term = x.broadcast_mul(&w.narrow(1, t, 1)?.reshape(c)?)?;
         sum = Some(match sum {
             Some(sum) => (sum + term)?,
@@ -104,10 +77,8 @@ pub(crate) fn batch_norm_train(
     let var = centred.sqr()?.mean_keepdim(0)?;
     let xhat = centred.broadcast_div(&(&var + eps)?.sqrt()?)?;
     let z = xhat.broadcast_mul(gamma)?.broadcast_add(beta)?;
-    let stats = BatchStats {
-        mean: mean.detach().reshape(c)?,
-        var: (var.detach().reshape(c)? * (n as f64 / (n - 1) as f64))?,
-    };
+    let stats =
+        BatchStats { mean: mean.detach().reshape(c)?, var: (var.detach().reshape(c)? * (n as f64 / (n - 1) as f64))? };
     Ok((activation(&z, act)?.reshape(x.shape())?, stats))
 }
 
@@ -120,9 +91,7 @@ pub(crate) fn batch_norm_eval(
     eps: f64,
     act: Activation,
 ) -> Result<Tensor> {
-    let xhat = x
-        .broadcast_sub(&mean.detach())?
-        .broadcast_div(&(var.detach() + eps)?.sqrt()?)?;
+    let xhat = x.broadcast_sub(&mean.detach())?.broadcast_div(&(var.detach() + eps)?.sqrt()?)?;
     activation(&xhat.broadcast_mul(gamma)?.broadcast_add(beta)?, act)
 }
 
@@ -198,12 +167,8 @@ pub(crate) fn upsample_bilinear2d(x: &Tensor, ys: &[Source], xs: &[Source]) -> R
     let (n, h, w, c) = x.dims4()?;
     let (ho, wo) = (ys.len(), xs.len());
     let rows = matrix(ys, h, x)?.broadcast_as((n, ho, h))?.contiguous()?;
-    let tall = rows
-        .matmul(&x.reshape((n, h, w * c))?)?
-        .reshape((n * ho, w, c))?;
-    let cols = matrix(xs, w, x)?
-        .broadcast_as((n * ho, wo, w))?
-        .contiguous()?;
+    let tall = rows.matmul(&x.reshape((n, h, w * c))?)?.reshape((n * ho, w, c))?;
+    let cols = matrix(xs, w, x)?.broadcast_as((n * ho, wo, w))?.contiguous()?;
     cols.matmul(&tall)?.reshape((n, ho, wo, c))
 }
 
@@ -219,9 +184,7 @@ pub(crate) fn bce_loss(p: &Tensor, label: &Tensor) -> Result<Tensor> {
     let (q, y) = (p.detach(), label.detach());
     let rest = q.affine(-1.0, 1.0)?;
     let log = |t: &Tensor| t.log()?.maximum(-100.0);
-    let value = ((&y * log(&q)?)? + (y.affine(-1.0, 1.0)? * log(&rest)?)?)?
-        .neg()?
-        .mean_all()?;
+    let value = ((&y * log(&q)?)? + (y.affine(-1.0, 1.0)? * log(&rest)?)?)?.neg()?.mean_all()?;
     // The slope is clamped as PyTorch's: attach it to `p` by a term whose value is zero.
     let slope = ((&q - &y)? / (&q * rest)?.maximum(1e-12)?)?;
     value + (slope * (p - q)?)?.mean_all()?

@@ -19,33 +19,16 @@ pub fn conv2d(x: &Tensor, w: &Tensor, stride: usize, padding: usize) -> Result<T
     let (n, h, wd, c) = nhwc(op, x)?;
     let k = match w.dims() {
         &[o, i, kh, kw] if i == c && kh == kw && kh > 0 && o > 0 => kh,
-        d => bail!(
-            "{op}: weight of shape {d:?} does not fit an input of shape {:?}",
-            x.dims()
-        ),
+        d => bail!("{op}: weight of shape {d:?} does not fit an input of shape {:?}", x.dims()),
     };
     if stride == 0 || h.min(wd) + 2 * padding < k {
-        bail!(
-            "{op}: stride {stride}, padding {padding}, kernel {k} do not fit shape {:?}",
-            x.dims()
-        )
+        bail!("{op}: stride {stride}, padding {padding}, kernel {k} do not fit shape {:?}", x.dims())
     }
     alike(op, x, w)?;
     if !x.device().is_cpu() {
         return composite::conv2d(x, w, stride, padding);
     }
-    x.apply_op2(
-        w,
-        Conv {
-            n,
-            h,
-            w: wd,
-            c,
-            k,
-            stride,
-            padding,
-        },
-    )
+    x.apply_op2(w, Conv { n, h, w: wd, c, k, stride, padding })
 }
 
 #[derive(Clone, Copy)]
@@ -75,39 +58,29 @@ impl Conv {
     fn im2col<T: Real>(&self, x: &[T]) -> Vec<T> {
         let (rows, cols) = self.patches();
         let (ho, wo) = self.out();
-        let Self {
-            h,
-            w,
-            c,
-            k,
-            stride,
-            padding,
-            ..
-        } = *self;
+        let Self { h, w, c, k, stride, padding, .. } = *self;
         let mut out = vec![T::zero(); rows * cols];
-        out.par_chunks_mut(wo * cols)
-            .enumerate()
-            .for_each(|(row, out)| {
-                let (img, oy) = (row / ho, row % ho);
-                for (ox, patch) in out.chunks_exact_mut(cols).enumerate() {
-                    for ky in 0..k {
-                        let iy = oy * stride + ky;
-                        if iy < padding || iy >= h + padding {
-                            continue;
-                        }
-                        // The taps kx whose column lies inside the image are consecutive.
-                        let first = padding.saturating_sub(ox * stride).min(k);
-                        let last = (w + padding).saturating_sub(ox * stride).min(k);
-                        if first < last {
-                            let ix = ox * stride + first - padding;
-                            let from = ((img * h + iy - padding) * w + ix) * c;
-                            let len = (last - first) * c;
-                            let to = (ky * k + first) * c;
-                            patch[to..to + len].copy_from_slice(&x[from..from + len]);
-                        }
+        out.par_chunks_mut(wo * cols).enumerate().for_each(|(row, out)| {
+            let (img, oy) = (row / ho, row % ho);
+            for (ox, patch) in out.chunks_exact_mut(cols).enumerate() {
+                for ky in 0..k {
+                    let iy = oy * stride + ky;
+                    if iy < padding || iy >= h + padding {
+                        continue;
+                    }
+                    // The taps kx whose column lies inside the image are consecutive.
+                    let first = padding.saturating_sub(ox * stride).min(k);
+                    let last = (w + padding).saturating_sub(ox * stride).min(k);
+                    if first < last {
+                        let ix = ox * stride + first - padding;
+                        let from = ((img * h + iy - padding) * w + ix) * c;
+                        let len = (last - first) * c;
+                        let to = (ky * k + first) * c;
+                        patch[to..to + len].copy_from_slice(&x[from..from + len]);
                     }
                 }
-            });
+            }
+        });
         out
     }
 
@@ -115,15 +88,7 @@ impl Conv {
     fn col2im<T: Real>(&self, cols: &[T]) -> Vec<T> {
         let (_, width) = self.patches();
         let (ho, wo) = self.out();
-        let Self {
-            n,
-            h,
-            w,
-            c,
-            k,
-            stride,
-            padding,
-        } = *self;
+        let Self { n, h, w, c, k, stride, padding } = *self;
         let mut dx = vec![T::zero(); n * h * w * c];
         dx.par_chunks_mut(w * c).enumerate().for_each(|(row, dx)| {
             let (img, iy) = (row / h, row % h);
@@ -158,13 +123,7 @@ impl CustomOp2 for Conv {
         "conv2d"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, cols) = self.patches();
         let (ho, wo) = self.out();
         let o = l2.dims()[0];
@@ -181,13 +140,7 @@ impl CustomOp2 for Conv {
         })
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (rows, cols) = self.patches();
         let (o, i, k, _) = w.dims4()?;
         let g = g.detach().contiguous()?.reshape((rows, o))?;

@@ -31,18 +31,7 @@ pub fn depthwise_conv2d(x: &Tensor, w: &Tensor, stride: usize, dilation: usize) 
     if !x.device().is_cpu() {
         return composite::depthwise_conv2d(x, w, stride, dilation);
     }
-    x.apply_op2(
-        w,
-        Depthwise(Geometry {
-            n,
-            h,
-            w: wd,
-            c,
-            k,
-            s: stride,
-            d: dilation,
-        }),
-    )
+    x.apply_op2(w, Depthwise(Geometry { n, h, w: wd, c, k, s: stride, d: dilation }))
 }
 
 struct Depthwise(Geometry);
@@ -52,13 +41,7 @@ impl CustomOp2 for Depthwise {
         "depthwise_conv2d"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let g = &self.0;
         by_dtype!(s1.dtype(), "depthwise_conv2d", T => {
             let w = transpose(&read::<T>(s2, l2)?, g.c);
@@ -67,13 +50,7 @@ impl CustomOp2 for Depthwise {
         })
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let g = &self.0;
         let grad = grad.detach().contiguous()?;
         by_dtype!(x.dtype(), "depthwise_conv2d", T => {

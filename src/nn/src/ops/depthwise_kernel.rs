@@ -54,11 +54,7 @@ impl Geometry {
     }
 
     fn group(&self) -> usize {
-        if self.s == 1 && self.d == 1 {
-            self.k
-        } else {
-            0
-        }
+        if self.s == 1 && self.d == 1 { self.k } else { 0 }
     }
 
     /// The input row that tap `ky` of output row `oy` reads.
@@ -104,49 +100,47 @@ impl Geometry {
     pub(crate) fn input_gradient<T: Real>(&self, g: &[T], weights: &[T]) -> Vec<T> {
         let (ho, wo, c, s) = (self.ho(), self.wo(), self.c, self.s);
         let mut dx = vec![T::zero(); self.n * self.h * self.w * c];
-        dx.par_chunks_mut(self.w * c)
-            .enumerate()
-            .for_each(|(row, dst)| {
-                let (img, iy) = (row / self.h, row % self.h);
-                let mut taps = Vec::with_capacity(self.k * self.k);
-                // Pixels of one phase (column modulo stride) are reached by the same taps.
-                for phase in 0..s.min(self.w) {
-                    taps.clear();
-                    for ky in (0..self.k).rev() {
-                        let Some(y) = (iy + self.pad()).checked_sub(ky * self.d) else {
-                            continue;
-                        };
-                        if y % s != 0 || y / s >= ho {
-                            continue;
-                        }
-                        for kx in (0..self.k).rev() {
-                            let x = (phase + self.pad()) as isize - (kx * self.d) as isize;
-                            if x.rem_euclid(s as isize) == 0 {
-                                taps.push(Tap {
-                                    row: (img * ho + y / s) * wo,
-                                    dx: x.div_euclid(s as isize),
-                                    weight: ky * self.k + kx,
-                                });
-                            }
+        dx.par_chunks_mut(self.w * c).enumerate().for_each(|(row, dst)| {
+            let (img, iy) = (row / self.h, row % self.h);
+            let mut taps = Vec::with_capacity(self.k * self.k);
+            // Pixels of one phase (column modulo stride) are reached by the same taps.
+            for phase in 0..s.min(self.w) {
+                taps.clear();
+                for ky in (0..self.k).rev() {
+                    let Some(y) = (iy + self.pad()).checked_sub(ky * self.d) else {
+                        continue;
+                    };
+                    if y % s != 0 || y / s >= ho {
+                        continue;
+                    }
+                    for kx in (0..self.k).rev() {
+                        let x = (phase + self.pad()) as isize - (kx * self.d) as isize;
+                        if x.rem_euclid(s as isize) == 0 {
+                            taps.push(Tap {
+                                row: (img * ho + y / s) * wo,
+                                dx: x.div_euclid(s as isize),
+                                weight: ky * self.k + kx,
+                            });
                         }
                     }
-                    let count = (self.w - phase).div_ceil(s);
-                    let run = Run {
-                        dst: &mut *dst,
-                        src: g,
-                        weights,
-                        taps: &taps,
-                        c,
-                        src_w: wo,
-                        first: phase,
-                        out_step: s,
-                        count,
-                        in_step: 1,
-                        group: self.group(),
-                    };
-                    Arch::new().dispatch(run);
                 }
-            });
+                let count = (self.w - phase).div_ceil(s);
+                let run = Run {
+                    dst: &mut *dst,
+                    src: g,
+                    weights,
+                    taps: &taps,
+                    c,
+                    src_w: wo,
+                    first: phase,
+                    out_step: s,
+                    count,
+                    in_step: 1,
+                    group: self.group(),
+                };
+                Arch::new().dispatch(run);
+            }
+        });
         dx
     }
 
@@ -160,13 +154,7 @@ impl Geometry {
             .map(|p| {
                 let mut dw = vec![T::zero(); self.k * self.k * self.c];
                 let rows = p * part..rows.min((p + 1) * part);
-                Arch::new().dispatch(WeightRun {
-                    dw: &mut dw,
-                    x,
-                    g,
-                    rows,
-                    geo: *self,
-                });
+                Arch::new().dispatch(WeightRun { dw: &mut dw, x, g, rows, geo: *self });
                 dw
             })
             .collect();
@@ -246,13 +234,7 @@ impl<T: Real> Run<'_, T> {
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const FULL: bool, const N: usize>(
-        &mut self,
-        s: S,
-        c0: usize,
-        len: usize,
-        i: usize,
-    ) {
+    fn tile<S: Simd, const FULL: bool, const N: usize>(&mut self, s: S, c0: usize, len: usize, i: usize) {
         let (c, step, width) = (self.c, self.in_step, self.src_w as isize);
         let mut acc = [T::zeros(s); N];
         for tap in self.taps {
@@ -265,12 +247,7 @@ impl<T: Real> Run<'_, T> {
             if x0 >= 0 && x1 < width {
                 let src = &self.src[(tap.row + x0 as usize) * c + c0..];
                 for (t, acc) in acc.iter_mut().enumerate() {
-                    *acc = T::vfma(
-                        s,
-                        T::load::<S, FULL>(s, &src[t * step * c..][..len]),
-                        w,
-                        *acc,
-                    );
+                    *acc = T::vfma(s, T::load::<S, FULL>(s, &src[t * step * c..][..len]), w, *acc);
                 }
             } else {
                 for (t, acc) in acc.iter_mut().enumerate() {
@@ -293,13 +270,7 @@ impl<T: Real> Run<'_, T> {
     /// A tile whose taps come in groups of `K`: every source pixel is loaded once for all
     /// the products it takes part in.
     #[inline(always)]
-    fn slide<S: Simd, const FULL: bool, const K: usize>(
-        &mut self,
-        s: S,
-        c0: usize,
-        len: usize,
-        i: usize,
-    ) {
+    fn slide<S: Simd, const FULL: bool, const K: usize>(&mut self, s: S, c0: usize, len: usize, i: usize) {
         let start = self.taps.first().map_or(0, |t| t.dx) + i as isize;
         if start < 0 || start as usize + TILE + K - 1 > self.src_w {
             self.slide_from::<S, FULL, K, true>(s, c0, len, i, start);
@@ -320,9 +291,8 @@ impl<T: Real> Run<'_, T> {
         let c = self.c;
         let mut acc = [T::zeros(s); TILE];
         for taps in self.taps.chunks_exact(K) {
-            let w: [T::V<S>; K] = std::array::from_fn(|j| {
-                T::load::<S, FULL>(s, &self.weights[taps[j].weight * c + c0..][..len])
-            });
+            let w: [T::V<S>; K] =
+                std::array::from_fn(|j| T::load::<S, FULL>(s, &self.weights[taps[j].weight * c + c0..][..len]));
             let row = taps[0].row as isize;
             source_pixels!(j in K {
                 let at = start + j as isize;
@@ -408,29 +378,17 @@ impl<T: Real> WeightRun<'_, T> {
         ky: usize,
         kx: usize,
     ) {
-        let Geometry {
-            w,
-            c,
-            k,
-            s: stride,
-            d,
-            ..
-        } = self.geo;
+        let Geometry { w, c, k, s: stride, d, .. } = self.geo;
         let (wo, pad) = (self.geo.wo(), self.geo.pad());
         let mut acc = [T::zeros(s); K];
         for (j, acc) in acc.iter_mut().enumerate() {
             *acc = T::load::<S, FULL>(s, &self.dw[(ky * k + kx + j) * c + c0..][..len]);
         }
-        let tiled = if K > 1 && stride == 1 && d == 1 {
-            wo / TILE * TILE
-        } else {
-            0
-        };
+        let tiled = if K > 1 && stride == 1 && d == 1 { wo / TILE * TILE } else { 0 };
         for ox in (0..tiled).step_by(TILE) {
             let start = ox as isize - pad as isize;
-            let g: [T::V<S>; TILE] = std::array::from_fn(|t| {
-                T::load::<S, FULL>(s, &self.g[(row * wo + ox + t) * c + c0..][..len])
-            });
+            let g: [T::V<S>; TILE] =
+                std::array::from_fn(|t| T::load::<S, FULL>(s, &self.g[(row * wo + ox + t) * c + c0..][..len]));
             source_pixels!(j in K {
                 let at = start + j as isize;
                 if at >= 0 && at < w as isize {

@@ -31,11 +31,7 @@ pub fn mse_loss(p: &Tensor, target: &Tensor) -> Result<Tensor> {
 
 fn loss(op: &str, p: &Tensor, y: &Tensor, kind: Kind) -> Result<Tensor> {
     if p.dims() != y.dims() || p.elem_count() == 0 {
-        bail!(
-            "{op}: prediction of shape {:?}, target of shape {:?}",
-            p.dims(),
-            y.dims()
-        )
+        bail!("{op}: prediction of shape {:?}, target of shape {:?}", p.dims(), y.dims())
     }
     alike(op, p, y)?;
     match kind {
@@ -79,18 +75,16 @@ impl Kind {
 impl Kind {
     fn gradient<T: Real>(self, p: &[T], y: &[T], scale: T) -> Vec<T> {
         let mut dp = vec![T::zero(); p.len()];
-        dp.par_chunks_mut(GRAIN)
-            .zip(p.par_chunks(GRAIN).zip(y.par_chunks(GRAIN)))
-            .for_each(|(dp, (p, y))| {
-                simd(
-                    #[inline(always)]
-                    || {
-                        for (dp, (&p, &y)) in dp.iter_mut().zip(p.iter().zip(y)) {
-                            *dp = self.slope(p, y) * scale;
-                        }
-                    },
-                );
-            });
+        dp.par_chunks_mut(GRAIN).zip(p.par_chunks(GRAIN).zip(y.par_chunks(GRAIN))).for_each(|(dp, (p, y))| {
+            simd(
+                #[inline(always)]
+                || {
+                    for (dp, (&p, &y)) in dp.iter_mut().zip(p.iter().zip(y)) {
+                        *dp = self.slope(p, y) * scale;
+                    }
+                },
+            );
+        });
         dp
     }
 }
@@ -103,13 +97,7 @@ impl CustomOp2 for Kind {
         }
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         by_dtype!(s1.dtype(), self.name(), T => {
             let (p, y) = (read::<T>(s1, l1)?, read::<T>(s2, l2)?);
             let parts: Vec<f64> = p
@@ -121,13 +109,7 @@ impl CustomOp2 for Kind {
         })
     }
 
-    fn bwd(
-        &self,
-        p: &Tensor,
-        y: &Tensor,
-        _: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, p: &Tensor, y: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         by_dtype!(p.dtype(), self.name(), T => {
             let scale = T::of(g.to_scalar::<T>()?.wide() / p.elem_count() as f64);
             let dp = with_data::<T, _>(p, |p| {

@@ -16,16 +16,10 @@ use crate::real::Real;
 /// # Errors
 /// Without tensors, or when shapes, dtypes or devices differ.
 pub fn mean_of(xs: &[Tensor]) -> Result<Tensor> {
-    let Some((first, rest)) = xs.split_first() else {
-        bail!("mean_of: no tensors")
-    };
+    let Some((first, rest)) = xs.split_first() else { bail!("mean_of: no tensors") };
     for x in rest {
         if x.dims() != first.dims() {
-            bail!(
-                "mean_of: shapes {:?} and {:?} differ",
-                first.dims(),
-                x.dims()
-            )
+            bail!("mean_of: shapes {:?} and {:?} differ", first.dims(), x.dims())
         }
         alike("mean_of", first, x)?;
     }
@@ -41,11 +35,7 @@ pub fn mean_of(xs: &[Tensor]) -> Result<Tensor> {
     let n = pairs.len();
     let mut sum = first.clone();
     for (i, pair) in pairs.enumerate() {
-        let scale = if i + 1 == n && left.is_none() {
-            scale
-        } else {
-            1.0
-        };
+        let scale = if i + 1 == n && left.is_none() { scale } else { 1.0 };
         sum = sum.apply_op3(&pair[0], &pair[1], Sum3(scale))?;
     }
     match left {
@@ -86,15 +76,8 @@ impl CustomOp3 for Sum3 {
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         // Exact: the last group alone has a scale other than one.
-        #[expect(
-            clippy::float_cmp,
-            reason = "the constant one is passed through unchanged"
-        )]
-        let g = if self.0 == 1.0 {
-            g.clone()
-        } else {
-            g.affine(self.0, 0.0)?
-        };
+        #[expect(clippy::float_cmp, reason = "the constant one is passed through unchanged")]
+        let g = if self.0 == 1.0 { g.clone() } else { g.affine(self.0, 0.0)? };
         let pick = |t: &Tensor| t.track_op().then(|| g.clone());
         Ok((pick(a), pick(b), pick(c)))
     }
@@ -102,10 +85,8 @@ impl CustomOp3 for Sum3 {
 
 fn sum3<T: Real>(a: &[T], b: &[T], c: &[T], scale: T) -> Vec<T> {
     let mut y = vec![T::zero(); a.len()];
-    y.par_chunks_mut(GRAIN)
-        .zip(a.par_chunks(GRAIN))
-        .zip(b.par_chunks(GRAIN).zip(c.par_chunks(GRAIN)))
-        .for_each(|((y, a), (b, c))| {
+    y.par_chunks_mut(GRAIN).zip(a.par_chunks(GRAIN)).zip(b.par_chunks(GRAIN).zip(c.par_chunks(GRAIN))).for_each(
+        |((y, a), (b, c))| {
             simd(
                 #[inline(always)]
                 || {
@@ -114,6 +95,7 @@ fn sum3<T: Real>(a: &[T], b: &[T], c: &[T], scale: T) -> Vec<T> {
                     }
                 },
             );
-        });
+        },
+    );
     y
 }

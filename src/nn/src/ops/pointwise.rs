@@ -14,18 +14,10 @@ use crate::kernel::{alike, by_dtype, nhwc, part_len, read, tensor};
 pub fn pointwise_conv(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let (_, _, _, c) = nhwc("pointwise_conv", x)?;
     if !matches!(w.dims(), &[o, i, 1, 1] if i == c && o > 0) {
-        bail!(
-            "pointwise_conv: weight of shape {:?} does not fit an input of shape {:?}",
-            w.dims(),
-            x.dims()
-        )
+        bail!("pointwise_conv: weight of shape {:?} does not fit an input of shape {:?}", w.dims(), x.dims())
     }
     alike("pointwise_conv", x, w)?;
-    if x.device().is_cpu() {
-        x.apply_op2(w, Pointwise)
-    } else {
-        composite::pointwise_conv(x, w)
-    }
+    if x.device().is_cpu() { x.apply_op2(w, Pointwise) } else { composite::pointwise_conv(x, w) }
 }
 
 struct Pointwise;
@@ -35,21 +27,11 @@ impl CustomOp2 for Pointwise {
         "pointwise_conv"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, h, w, i) = l1.shape().dims4()?;
         let o = l2.dims()[0];
         let m = n * h * w;
-        let weight = Layout::new(
-            (i, o).into(),
-            vec![l2.stride()[1], l2.stride()[0]],
-            l2.start_offset(),
-        );
+        let weight = Layout::new((i, o).into(), vec![l2.stride()[1], l2.stride()[0]], l2.start_offset());
         let y = if l1.is_contiguous() {
             let rows = Layout::contiguous_with_offset((m, i), l1.start_offset());
             s1.matmul(s2, (1, m, o, i), &rows, &weight)?
@@ -62,22 +44,13 @@ impl CustomOp2 for Pointwise {
         Ok((y, (n, h, w, o).into()))
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (o, i, _, _) = w.dims4()?;
         let m = x.elem_count() / i;
         let g = g.detach().contiguous()?.reshape((m, o))?;
         let dx = x
             .track_op()
-            .then(|| {
-                g.matmul(&w.detach().contiguous()?.reshape((o, i))?)?
-                    .reshape(x.shape())
-            })
+            .then(|| g.matmul(&w.detach().contiguous()?.reshape((o, i))?)?.reshape(x.shape()))
             .transpose()?;
         let dw = w
             .track_op()
@@ -98,9 +71,7 @@ pub(super) fn weight_gradient(g: &Tensor, x: &Tensor) -> Result<Tensor> {
     let ((m, o), i) = (g.dims2()?, x.dim(1)?);
     let part = part_len(m).max(256);
     let ((gs, gl), (xs, xl)) = (g.storage_and_layout(), x.storage_and_layout());
-    let (Storage::Cpu(gs), Storage::Cpu(xs)) = (&*gs, &*xs) else {
-        bail!("weight_gradient: expected CPU tensors")
-    };
+    let (Storage::Cpu(gs), Storage::Cpu(xs)) = (&*gs, &*xs) else { bail!("weight_gradient: expected CPU tensors") };
     by_dtype!(g.dtype(), "weight_gradient", T => {
         let parts = (0..m.div_ceil(part))
             .into_par_iter()

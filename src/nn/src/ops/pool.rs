@@ -16,11 +16,7 @@ use crate::real::Real;
 /// When `x` has not four dimensions or is smaller than a window.
 pub fn max_pool2d(x: &Tensor, k: usize) -> Result<Tensor> {
     let pool = Pool::new("max_pool2d", x, k, true)?;
-    if x.device().is_cpu() {
-        x.apply_op1(pool)
-    } else {
-        composite::max_pool2d(x, k)
-    }
+    if x.device().is_cpu() { x.apply_op1(pool) } else { composite::max_pool2d(x, k) }
 }
 
 /// Mean over `k` x `k` windows with stride `k`: `[N, H, W, C]` to
@@ -30,11 +26,7 @@ pub fn max_pool2d(x: &Tensor, k: usize) -> Result<Tensor> {
 /// When `x` has not four dimensions or is smaller than a window.
 pub fn avg_pool2d(x: &Tensor, k: usize) -> Result<Tensor> {
     let pool = Pool::new("avg_pool2d", x, k, false)?;
-    if x.device().is_cpu() {
-        x.apply_op1(pool)
-    } else {
-        composite::avg_pool2d(x, k)
-    }
+    if x.device().is_cpu() { x.apply_op1(pool) } else { composite::avg_pool2d(x, k) }
 }
 
 struct Pool {
@@ -50,10 +42,7 @@ impl Pool {
     fn new(op: &str, x: &Tensor, k: usize, max: bool) -> Result<Self> {
         let (n, h, w, c) = nhwc(op, x)?;
         if k == 0 || h < k || w < k {
-            bail!(
-                "{op}: a window of {k} does not fit an input of shape {:?}",
-                x.dims()
-            )
+            bail!("{op}: a window of {k} does not fit an input of shape {:?}", x.dims())
         }
         Ok(Self { n, h, w, c, k, max })
     }
@@ -103,41 +92,39 @@ impl Pool {
         let (c, k, row) = (self.c, self.k, self.w * self.c);
         let scale = T::of(1.0 / (k * k) as f64);
         let mut dx = vec![T::zero(); x.len()];
-        dx.par_chunks_mut(self.h * row)
-            .enumerate()
-            .for_each(|(img, dx)| {
-                let x = &x[img * self.h * row..][..self.h * row];
-                let mut best = vec![T::zero(); c];
-                let mut at = vec![0usize; c];
-                for oy in 0..ho {
-                    for ox in 0..wo {
-                        let g = &g[((img * ho + oy) * wo + ox) * c..][..c];
-                        let corner = oy * k * row + ox * k * c;
-                        if self.max {
-                            best.copy_from_slice(&x[corner..][..c]);
-                            at.fill(corner);
-                            for t in 1..k * k {
-                                let from = corner + (t / k) * row + (t % k) * c;
-                                for (i, &v) in x[from..][..c].iter().enumerate() {
-                                    let better = v > best[i] || (v.ne(&v) && best[i].eq(&best[i]));
-                                    best[i] = if better { v } else { best[i] };
-                                    at[i] = if better { from } else { at[i] };
-                                }
+        dx.par_chunks_mut(self.h * row).enumerate().for_each(|(img, dx)| {
+            let x = &x[img * self.h * row..][..self.h * row];
+            let mut best = vec![T::zero(); c];
+            let mut at = vec![0usize; c];
+            for oy in 0..ho {
+                for ox in 0..wo {
+                    let g = &g[((img * ho + oy) * wo + ox) * c..][..c];
+                    let corner = oy * k * row + ox * k * c;
+                    if self.max {
+                        best.copy_from_slice(&x[corner..][..c]);
+                        at.fill(corner);
+                        for t in 1..k * k {
+                            let from = corner + (t / k) * row + (t % k) * c;
+                            for (i, &v) in x[from..][..c].iter().enumerate() {
+                                let better = v > best[i] || (v.ne(&v) && best[i].eq(&best[i]));
+                                best[i] = if better { v } else { best[i] };
+                                at[i] = if better { from } else { at[i] };
                             }
-                            for (i, &g) in g.iter().enumerate() {
-                                dx[at[i] + i] = g;
-                            }
-                        } else {
-                            for t in 0..k * k {
-                                let to = corner + (t / k) * row + (t % k) * c;
-                                for (d, &g) in dx[to..][..c].iter_mut().zip(g) {
-                                    *d = g * scale;
-                                }
+                        }
+                        for (i, &g) in g.iter().enumerate() {
+                            dx[at[i] + i] = g;
+                        }
+                    } else {
+                        for t in 0..k * k {
+                            let to = corner + (t / k) * row + (t % k) * c;
+                            for (d, &g) in dx[to..][..c].iter_mut().zip(g) {
+                                *d = g * scale;
                             }
                         }
                     }
                 }
-            });
+            }
+        });
         dx
     }
 }

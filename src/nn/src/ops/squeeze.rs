@@ -14,11 +14,7 @@ use crate::real::Real;
 /// When `x` has not four dimensions.
 pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
     nhwc("global_avg_pool", x)?;
-    if x.device().is_cpu() {
-        x.apply_op1(GlobalAvgPool)
-    } else {
-        composite::global_avg_pool(x)
-    }
+    if x.device().is_cpu() { x.apply_op1(GlobalAvgPool) } else { composite::global_avg_pool(x) }
 }
 
 /// Scales each channel of each image: `y[n, h, w, c] = x[n, h, w, c] * s[n, c]`.
@@ -28,18 +24,10 @@ pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
 pub fn scale_channels(x: &Tensor, s: &Tensor) -> Result<Tensor> {
     let (n, _, _, c) = nhwc("scale_channels", x)?;
     if s.dims() != [n, c] {
-        bail!(
-            "scale_channels: scales of shape {:?} for an input of shape {:?}",
-            s.dims(),
-            x.dims()
-        )
+        bail!("scale_channels: scales of shape {:?} for an input of shape {:?}", s.dims(), x.dims())
     }
     alike("scale_channels", x, s)?;
-    if x.device().is_cpu() {
-        x.apply_op2(s, ScaleChannels)
-    } else {
-        composite::scale_channels(x, s)
-    }
+    if x.device().is_cpu() { x.apply_op2(s, ScaleChannels) } else { composite::scale_channels(x, s) }
 }
 
 /// Sums `a[row]` (or `a[row] * b[row]`) over the positions of each image, in fixed parts.
@@ -161,13 +149,7 @@ impl CustomOp2 for ScaleChannels {
         "scale_channels"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, _, _, c) = l1.shape().dims4()?;
         by_dtype!(s1.dtype(), "scale_channels", T => {
             let (x, s) = (read::<T>(s1, l1)?, read::<T>(s2, l2)?);
@@ -175,13 +157,7 @@ impl CustomOp2 for ScaleChannels {
         })
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        s: &Tensor,
-        _: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, s: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (n, _, _, c) = x.dims4()?;
         let g = g.detach().contiguous()?;
         by_dtype!(x.dtype(), "scale_channels", T => {
