@@ -1,4 +1,5 @@
 //! Properties of spaces and architectures.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use inas_space::{Architecture, Error, PRESETS, Space};
 use proptest::prelude::*;
@@ -52,7 +53,8 @@ fn bad_spaces_are_refused_with_the_place() {
 #[test]
 fn foreign_architectures_are_refused_with_the_place() {
     let space = Space::preset("iccv21").unwrap();
-    let broken: [(fn(&mut Architecture), &str); 5] = [
+    type Change = fn(&mut Architecture);
+    let broken: [(Change, &str); 5] = [
         (|a| a.stem = 33, "stem"),
         (|a| a.stages[2][1].channels = 41, "stage 3 layer 1"),
         (|a| a.stages[0].clear(), "stage 1"),

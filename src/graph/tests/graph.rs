@@ -1,0 +1,125 @@
+//! Shapes, cost and form of deployed graphs.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::collections::BTreeSet;
+
+use inas_graph::{
+    ConvSpec, ConvWeights, Error, Graph, OnnxOptions, Op, SeededWeights, Weights, block, cost, metadata, network,
+};
+use inas_space::{Architecture, BlockKey, BlockKind, PRESETS, Space};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+fn draws(space: &Space, n: usize) -> Vec<Architecture> {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    (0..n).map(|_| space.uniform(&mut rng)).collect()
+}
+
+fn graph_of(space: &Space, arch: &Architecture) -> Graph {
+    network(space, arch, space.input_px, &mut SeededWeights::new(0)).unwrap()
+}
+
+#[test]
+fn a_block_has_the_shapes_of_its_key() {
+    let space = Space::preset("nano").unwrap();
+    for key in space.block_keys(space.input_px).unwrap() {
+        let graph = block(&space, &key, &mut SeededWeights::new(0)).unwrap();
+        let inputs: Vec<_> = graph.inputs().map(|v| v.shape).collect();
+        assert_eq!(inputs, vec![[1, key.in_ch, key.in_px, key.in_px]; key.sources.max(1) as usize], "{key}");
+        let outputs: Vec<_> = graph.outputs().map(|v| v.shape).collect();
+        assert_eq!(outputs, [[1, key.out_ch, key.out_px, key.out_px]], "{key}");
+    }
+}
+
+#[test]
+fn cost_equals_hand_computation() {
+    let space = Space::preset("iccv21").unwrap();
+    let cost = |text: &str| {
+        let cost = cost::of_block(&space, &text.parse().unwrap()).unwrap();
+        (cost.macs, cost.params)
+    };
+    // 3x3x3 -> 32 at 112 px, biases.
+    assert_eq!(cost("stem 224-112 3-32 k3 s2"), (32 * 27 * 112 * 112, 32 * 27 + 32));
+    // Expand 24 -> 144 at 56 px; 7x7 depthwise, squeeze-excite through 36, project and shortcut to 40 at 28 px.
+    let (mid, se, wide, narrow) = (144u64, 36u64, 56u64 * 56, 28u64 * 28);
+    let macs = mid * 24 * wide + mid * 49 * narrow + 2 * mid * se + 40 * mid * narrow + 40 * 24 * narrow;
+    let params = (mid * 24 + mid) + (mid * 49 + mid) + (mid * se + se + mid * se + mid) + (40 * mid + 40) + 40 * 24;
+    assert_eq!(cost("mbconv 56-28 24-40 k7 s2 e6"), (macs, params));
+    let transport = (2 * (24 * 25 + 24 * 24) * 56 * 56, 2 * (24 * 25 + 24 + 24 * 24 + 24));
+    assert_eq!(cost("transport_fusion 56-56 24-24 n3 k5"), transport);
+    assert_eq!(cost("head 112-224 16-1"), (16 * 112 * 112, 16));
+    assert_eq!(cost("transport_branch 56-56 24-24"), (0, 0));
+}
+
+#[test]
+fn a_network_costs_the_sum_of_its_blocks() {
+    for (name, _) in PRESETS {
+        let space = Space::preset(name).unwrap();
+        for arch in draws(&space, 3) {
+            let total = cost::of_network(&space, &arch, space.input_px).unwrap().total;
+            let graph = graph_of(&space, &arch);
+            assert_eq!((total.macs, total.params), (graph.macs(), graph.params()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_network_holds_one_depthwise_convolution_per_unit_and_nothing_superfluous() {
+    let space = Space::preset("iccv21").unwrap();
+    for arch in draws(&space, 5) {
+        let graph = graph_of(&space, &arch);
+        let depthwise = |op: &Op| matches!(op, Op::Conv { spec, .. } if spec.groups > 1);
+        let layers: usize = arch.stages.iter().map(Vec::len).sum();
+        let units = layers + 2 * arch.transport.len() + arch.decoder.len();
+        assert_eq!(graph.nodes().iter().filter(|n| depthwise(&n.op)).count(), units);
+        assert!(!graph.nodes().iter().any(|n| n.op == Op::Identity));
+        let names: BTreeSet<&str> = graph.nodes().iter().map(|n| n.name.as_str()).collect();
+        assert_eq!(names.len(), graph.nodes().len(), "names must be unique");
+        assert_eq!(graph.inputs().next().unwrap().name, "image");
+        assert_eq!(graph.outputs().next().unwrap().shape, [1, 1, 224, 224]);
+    }
+}
+
+#[test]
+fn weights_of_the_wrong_length_are_refused() {
+    struct Short;
+    impl Weights for Short {
+        fn conv(&mut self, spec: &ConvSpec) -> inas_graph::Result<ConvWeights> {
+            let mut weights = SeededWeights::new(0).conv(spec)?;
+            weights.weight.pop();
+            Ok(weights)
+        }
+    }
+    let space = Space::preset("nano").unwrap();
+    let error = network(&space, &space.min(), 128, &mut Short).unwrap_err();
+    assert!(matches!(error, Error::Weights { ref conv, .. } if conv == "backbone.stem"), "{error}");
+}
+
+#[test]
+fn seeded_weights_depend_on_seed_and_name_only() {
+    let spec = |name: &str| ConvSpec { name: name.into(), out_ch: 64, in_ch: 32, kernel: 1, groups: 1, bias: true };
+    let draw = |seed, name| SeededWeights::new(seed).conv(&spec(name)).unwrap();
+    assert_eq!(draw(1, "a"), draw(1, "a"));
+    assert_ne!(draw(1, "a"), draw(2, "a"));
+    assert_ne!(draw(1, "a"), draw(1, "b"));
+    let weights = draw(1, "a").weight;
+    let variance = weights.iter().map(|w| w * w).sum::<f32>() / weights.len() as f32;
+    assert!((variance * 32.0 - 1.0).abs() < 0.1, "{variance}");
+}
+
+#[test]
+fn bad_sizes_and_bad_files_are_errors() {
+    let space = Space::preset("nano").unwrap();
+    assert!(network(&space, &space.min(), 100, &mut SeededWeights::new(0)).is_err());
+    let odd = BlockKey { stride: 2, kernel: 3, expand: 4, ..BlockKey::new(BlockKind::MbConv, (7, 4), (8, 8)) };
+    assert!(matches!(block(&space, &odd, &mut SeededWeights::new(0)), Err(Error::Shape { .. })));
+    assert!(matches!(metadata(&[0xff; 20]), Err(Error::Onnx { .. })));
+}
+
+#[test]
+fn metadata_survives() {
+    let space = Space::preset("nano").unwrap();
+    let pairs = vec![("inas.name".to_owned(), "a".to_owned()), ("x".to_owned(), String::new())];
+    let options = OnnxOptions { metadata: pairs.clone(), ..OnnxOptions::default() };
+    assert_eq!(metadata(&graph_of(&space, &space.min()).to_onnx(&options).unwrap()).unwrap(), pairs);
+}
