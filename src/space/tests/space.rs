@@ -50,10 +50,11 @@ fn bad_spaces_are_refused_with_the_place() {
     assert!(Space::preset("icc").unwrap_err().to_string().contains("iccv21"));
 }
 
+type Change = fn(&mut Architecture);
+
 #[test]
 fn foreign_architectures_are_refused_with_the_place() {
     let space = Space::preset("iccv21").unwrap();
-    type Change = fn(&mut Architecture);
     let broken: [(Change, &str); 5] = [
         (|a| a.stem = 33, "stem"),
         (|a| a.stages[2][1].channels = 41, "stage 3 layer 1"),
