@@ -109,8 +109,7 @@ fn read_text(path: &Path) -> Option<String> {
 fn numbered(folder: &Path, prefix: &str) -> Vec<(usize, std::path::PathBuf)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let number = |name: &str| name.strip_prefix(prefix)?.parse().ok();
-    let mut found: Vec<_> =
-        entries.filter_map(|e| Some((number(e.file_name().to_str()?)?, e.path()))).collect();
+    let mut found: Vec<_> = entries.filter_map(|e| Some((number(e.file_name().to_str()?)?, e.path()))).collect();
     found.sort();
     found
 }

@@ -65,7 +65,9 @@ pub enum Error {
     #[error("this build has no ONNX Runtime backend; use runtime `tract`, or build with the cargo feature `ort`")]
     OrtNotBuilt,
     /// No ONNX Runtime library on this machine.
-    #[error("ONNX Runtime library not found; looked at: {looked}. Remedy: `pip install onnxruntime`, or name the library with `--ort-lib PATH`")]
+    #[error(
+        "ONNX Runtime library not found; looked at: {looked}. Remedy: `pip install onnxruntime`, or name the library with `--ort-lib PATH`"
+    )]
     OrtNotFound {
         /// Places in order.
         looked: String,
@@ -119,7 +121,9 @@ pub enum Error {
         reason: String,
     },
     /// The records of a folder belong to another machine, runtime, space or protocol.
-    #[error("cannot resume in {path}, since its records were measured differently: {differences}; use the same settings or a new folder")]
+    #[error(
+        "cannot resume in {path}, since its records were measured differently: {differences}; use the same settings or a new folder"
+    )]
     Mixed {
         /// The folder.
         path: PathBuf,
@@ -163,7 +167,9 @@ pub enum Error {
         known: u64,
     },
     /// The rows of a profile are not the blocks of its space.
-    #[error("{path}: rows do not match the blocks of space `{space}` at {px} px: {missing} missing, {unknown} unknown (e.g. `{example}`)")]
+    #[error(
+        "{path}: rows do not match the blocks of space `{space}` at {px} px: {missing} missing, {unknown} unknown (e.g. `{example}`)"
+    )]
     Rows {
         /// The file.
         path: PathBuf,

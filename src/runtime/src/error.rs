@@ -27,7 +27,9 @@ pub enum Error {
     #[error(transparent)]
     Runtime(#[from] inas_profiler::Error),
     /// The model is no saliency network.
-    #[error("not a saliency network: needed is one input [1, 3, h, w] and one output [1, 1, h, w], h = w; the model has inputs {inputs:?} and outputs {outputs:?}")]
+    #[error(
+        "not a saliency network: needed is one input [1, 3, h, w] and one output [1, 1, h, w], h = w; the model has inputs {inputs:?} and outputs {outputs:?}"
+    )]
     Shapes {
         /// Shapes of its inputs.
         inputs: Vec<Vec<usize>>,

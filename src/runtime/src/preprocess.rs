@@ -85,15 +85,8 @@ pub fn label_to_nhwc(label: &GrayImage, px: u32) -> Vec<f32> {
 
 /// A network's map (row-major, nominally 0..1) in 8 bits: clamped to 0..1, times 255, rounded down; not a number is 0.
 pub fn map_to_u8(map: &[f32], width: u32, height: u32) -> Result<GrayImage, PreprocessError> {
-    let bytes = map
-        .iter()
-        .map(|v| (v.clamp(0.0, 1.0) * 255.0) as u8)
-        .collect();
-    let wrong = PreprocessError::MapLength {
-        width,
-        height,
-        len: map.len(),
-    };
+    let bytes = map.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0) as u8).collect();
+    let wrong = PreprocessError::MapLength { width, height, len: map.len() };
     if map.is_empty() || map.len() as u64 != u64::from(width) * u64::from(height) {
         return Err(wrong);
     }
@@ -101,35 +94,21 @@ pub fn map_to_u8(map: &[f32], width: u32, height: u32) -> Result<GrayImage, Prep
 }
 
 /// A network's `width` x `height` map as an 8-bit map of the photo's size `(width, height)`: [`map_to_u8`], then bilinear.
-pub fn postprocess(
-    map: &[f32],
-    width: u32,
-    height: u32,
-    photo: (u32, u32),
-) -> Result<GrayImage, PreprocessError> {
+pub fn postprocess(map: &[f32], width: u32, height: u32, photo: (u32, u32)) -> Result<GrayImage, PreprocessError> {
     let small = map_to_u8(map, width, height)?;
     if photo == (width, height) {
         return Ok(small);
     }
-    Ok(imageops::resize(
-        &small,
-        photo.0,
-        photo.1,
-        FilterType::Triangle,
-    ))
+    Ok(imageops::resize(&small, photo.0, photo.1, FilterType::Triangle))
 }
 
 /// The photo with the mask as its alpha channel; both must have the same size.
 pub fn cut_out(photo: &RgbImage, mask: &GrayImage) -> Result<RgbaImage, PreprocessError> {
     if photo.dimensions() != mask.dimensions() {
-        return Err(PreprocessError::MaskSize {
-            mask: mask.dimensions(),
-            photo: photo.dimensions(),
-        });
+        return Err(PreprocessError::MaskSize { mask: mask.dimensions(), photo: photo.dimensions() });
     }
     let mut out = RgbaImage::new(photo.width(), photo.height());
-    for ((to, Rgb([r, g, b])), Luma([a])) in out.pixels_mut().zip(photo.pixels()).zip(mask.pixels())
-    {
+    for ((to, Rgb([r, g, b])), Luma([a])) in out.pixels_mut().zip(photo.pixels()).zip(mask.pixels()) {
         *to = Rgba([*r, *g, *b, *a]);
     }
     Ok(out)
@@ -151,10 +130,7 @@ mod tests {
         assert_eq!(input.len(), 12);
         let wanted = |v: f32, c: usize| (v / 255.0 - MEAN[c]) / STD[c];
         for (i, (x, y)) in [(0, 0), (1, 0), (0, 1), (1, 1)].into_iter().enumerate() {
-            for (c, v) in [255.0, x as f32 * 100.0, y as f32 * 50.0]
-                .into_iter()
-                .enumerate()
-            {
+            for (c, v) in [255.0, x as f32 * 100.0, y as f32 * 50.0].into_iter().enumerate() {
                 assert!((input[i * 3 + c] - wanted(v, c)).abs() < 1e-6);
             }
         }
@@ -164,18 +140,9 @@ mod tests {
     fn shrinking_averages_and_growing_interpolates() {
         // One-pixel stripes shrunk sixteenfold are grey, not aliased to black or white.
         let stripes = RgbImage::from_fn(64, 64, |x, _| Rgb([(x % 2 * 255) as u8; 3]));
-        assert!(
-            resize_photo(&stripes, 4)
-                .as_raw()
-                .iter()
-                .all(|v| (120..=135).contains(v))
-        );
+        assert!(resize_photo(&stripes, 4).as_raw().iter().all(|v| (120..=135).contains(v)));
         let step = RgbImage::from_fn(2, 2, |x, _| Rgb([(x * 200) as u8; 3]));
-        let row: Vec<u8> = resize_photo(&step, 4).as_raw()[..12]
-            .iter()
-            .step_by(3)
-            .copied()
-            .collect();
+        let row: Vec<u8> = resize_photo(&step, 4).as_raw()[..12].iter().step_by(3).copied().collect();
         assert_eq!(row, [0, 50, 150, 200]);
     }
 
@@ -198,14 +165,7 @@ mod tests {
         assert_eq!(big.dimensions(), (30, 11));
         assert_eq!(postprocess(&map, 3, 2, (3, 2)).unwrap(), grey);
         let error = map_to_u8(&map, 4, 2).unwrap_err();
-        assert_eq!(
-            error,
-            PreprocessError::MapLength {
-                width: 4,
-                height: 2,
-                len: 6
-            }
-        );
+        assert_eq!(error, PreprocessError::MapLength { width: 4, height: 2, len: 6 });
         assert!(map_to_u8(&[], 0, 0).is_err());
     }
 
@@ -213,13 +173,7 @@ mod tests {
     fn cut_out_keeps_colour_and_takes_alpha() {
         let photo = RgbImage::from_pixel(2, 1, Rgb([1, 2, 3]));
         let mask = GrayImage::from_raw(2, 1, vec![0, 200]).unwrap();
-        assert_eq!(
-            cut_out(&photo, &mask).unwrap().as_raw(),
-            &[1, 2, 3, 0, 1, 2, 3, 200]
-        );
-        assert!(matches!(
-            cut_out(&photo, &GrayImage::new(1, 1)),
-            Err(PreprocessError::MaskSize { .. })
-        ));
+        assert_eq!(cut_out(&photo, &mask).unwrap().as_raw(), &[1, 2, 3, 0, 1, 2, 3, 200]);
+        assert!(matches!(cut_out(&photo, &GrayImage::new(1, 1)), Err(PreprocessError::MaskSize { .. })));
     }
 }

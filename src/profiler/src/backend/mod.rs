@@ -86,10 +86,7 @@ fn check_inputs(shapes: &[Vec<usize>], values: &[&[f32]]) -> Result<()> {
     if wanted.clone().eq(values.iter().map(|v| v.len())) {
         return Ok(());
     }
-    Err(Error::Input {
-        expected: lengths(&mut wanted.into_iter()),
-        got: lengths(&mut values.iter().map(|v| v.len())),
-    })
+    Err(Error::Input { expected: lengths(&mut wanted.into_iter()), got: lengths(&mut values.iter().map(|v| v.len())) })
 }
 
 fn no_output(runtime: &'static str, index: usize) -> Error {
@@ -98,6 +95,7 @@ fn no_output(runtime: &'static str, index: usize) -> Error {
 
 /// Text of a caught panic.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text =
+        panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "internal failure".into())
 }

@@ -171,8 +171,8 @@ fn profile(args: &ProfileArgs) -> Result<()> {
 
 fn bench(args: &BenchArgs) -> Result<()> {
     let protocol = args.measuring.protocol()?;
-    let onnx = std::fs::read(&args.model)
-        .map_err(|source| Error::Io { action: "read", path: args.model.clone(), source })?;
+    let onnx =
+        std::fs::read(&args.model).map_err(|source| Error::Io { action: "read", path: args.model.clone(), source })?;
     let backend = args.measuring.backend()?;
     let m = bench_model(&onnx, backend.as_ref(), &protocol)?;
     let (info, threads) = (backend.info(), backend.threads());
