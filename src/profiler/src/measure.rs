@@ -152,17 +152,19 @@ pub fn measure_with(session: &mut dyn Session, protocol: &Protocol, clock: &dyn 
         }
         times.push(sample(batch)?);
     }
+    // Clocks tell nanoseconds; more digits would only be noise in the files.
+    let rounded = |us: f64| (us * 1e3).round() / 1e3;
     Ok(Measurement {
-        first_us,
+        first_us: rounded(first_us),
         runs: times.len(),
         batch,
-        median_us: stats::median(&times),
-        ci_low_us: low,
-        ci_high_us: high,
-        p10_us: stats::percentile(&times, 10.0),
-        p90_us: stats::percentile(&times, 90.0),
-        mean_us: stats::mean(&times),
-        mad_us: stats::mad(&times),
+        median_us: rounded(stats::median(&times)),
+        ci_low_us: rounded(low),
+        ci_high_us: rounded(high),
+        p10_us: rounded(stats::percentile(&times, 10.0)),
+        p90_us: rounded(stats::percentile(&times, 90.0)),
+        mean_us: rounded(stats::mean(&times)),
+        mad_us: rounded(stats::mad(&times)),
         noisy: !narrow(&times, low, high, protocol.target_ci),
     })
 }

@@ -90,7 +90,7 @@ fn in_python_package(looked: &mut Vec<String>) -> Option<PathBuf> {
 fn version(library: &Path) -> String {
     let name = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let from_name = name.split_once(".so.").map(|(_, v)| v.to_owned());
-    let branch = || ort::info().split_once("git-branch=").and_then(|(_, v)| v.split(',').next().map(str::to_owned));
+    let branch = || ort::info().split_once("git-branch=rel-").and_then(|(_, v)| v.split(',').next().map(str::to_owned));
     from_name.or_else(branch).unwrap_or_else(|| "unknown".into())
 }
 

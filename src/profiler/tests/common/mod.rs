@@ -1,0 +1,113 @@
+//! A tiny space and a runtime that only pretends.
+
+// Each test program uses a part.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use inas_profiler::{Backend, Protocol, Result, RunOptions, RuntimeInfo, Session};
+use inas_space::Space;
+
+pub const TINY: &str = r#"
+name = "tiny"
+input_px = 32
+activation = "relu"
+
+[stem]
+channels = [4]
+kernel = 3
+stride = 2
+
+[[stage]]
+expand = 2
+stride = 1
+depths = [1]
+kernels = [3]
+channels = [4]
+
+[[stage]]
+expand = 2
+stride = 2
+depths = [1]
+kernels = [3, 5]
+channels = [4, 6]
+
+[[level]]
+stage = 1
+transport = { sources = [0, 1], required = [0], kernels = [3] }
+decoder = { sources = [0, 1], required = [0, 1], kernels = [3] }
+
+[[level]]
+stage = 2
+transport = { sources = [0, 1], required = [1], kernels = [3] }
+decoder = { sources = [1], required = [1], kernels = [3] }
+"#;
+
+pub fn tiny() -> Space {
+    Space::from_toml(TINY).unwrap()
+}
+
+/// Blocks of the tiny space that are measured.
+pub fn measured_blocks() -> usize {
+    tiny().block_keys(32).unwrap().iter().filter(|k| !k.is_identity()).count()
+}
+
+/// One warm-up run and two timed ones.
+pub fn quick() -> Protocol {
+    Protocol { warmup_runs: 1, min_runs: 2, max_runs: 2, min_sample_us: 0.0, ..Protocol::default() }
+}
+
+pub fn options(dir: &Path, resume: bool) -> RunOptions {
+    RunOptions { protocol: quick(), seed: 1, dir: dir.to_owned(), resume, command: "test".into() }
+}
+
+/// Takes any model and does nothing.
+pub struct Pretend {
+    pub version: &'static str,
+    pub threads: usize,
+}
+
+impl Default for Pretend {
+    fn default() -> Self {
+        Self { version: "1", threads: 1 }
+    }
+}
+
+impl Backend for Pretend {
+    fn info(&self) -> RuntimeInfo {
+        RuntimeInfo { name: "pretend".into(), version: self.version.into(), options: BTreeMap::new() }
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn load(&self, _onnx: &[u8]) -> Result<Box<dyn Session>> {
+        Ok(Box::new(PretendSession(vec![vec![1]])))
+    }
+}
+
+struct PretendSession(Vec<Vec<usize>>);
+
+impl Session for PretendSession {
+    fn input_shapes(&self) -> &[Vec<usize>] {
+        &self.0
+    }
+
+    fn output_shapes(&self) -> &[Vec<usize>] {
+        &self.0
+    }
+
+    fn set_inputs(&mut self, _values: &[&[f32]]) -> Result<()> {
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn output(&self, _index: usize) -> Result<Vec<f32>> {
+        Ok(vec![0.0])
+    }
+}
