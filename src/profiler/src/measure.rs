@@ -129,7 +129,7 @@ pub fn measure_with(session: &mut dyn Session, protocol: &Protocol, clock: &dyn 
         for _ in 0..batch {
             session.run()?;
         }
-        Ok((clock.now() - start).as_secs_f64() * 1e6 / batch as f64)
+        Ok(clock.now().saturating_sub(start).as_secs_f64() * 1e6 / batch as f64)
     };
     let first_us = sample(1)?;
     let mut warm_us = first_us;

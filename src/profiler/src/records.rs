@@ -49,7 +49,7 @@ impl Records {
         let path = folder.join(RECORDS_FILE);
         let there = path.exists();
         let empty = fs::read_dir(folder).map_err(Error::io("list", folder))?.next().is_none();
-        if !empty && !(resume && there) {
+        if !empty && (!resume || !there) {
             let hint = match (there, resume) {
                 (true, _) => "resume (`--resume`) to go on with the profile in it, or choose another folder",
                 (false, true) => "it holds no records to resume from; choose another folder",

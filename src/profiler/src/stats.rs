@@ -51,6 +51,7 @@ fn of_sorted(sorted: &[f64], p: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::*;
 

@@ -1,4 +1,5 @@
 //! Both runtimes on real blocks and on broken files.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -48,7 +49,7 @@ fn runtimes_and_thread_counts_agree_on_every_kind_of_block() {
         BlockKind::DecoderFusion,
         BlockKind::Head,
     ] {
-        let key = keys.iter().filter(|k| k.kind == kind).next_back().unwrap();
+        let key = keys.iter().rfind(|k| k.kind == kind).unwrap();
         let onnx = block(&space, key, &mut SeededWeights::new(2)).unwrap().to_onnx(&OnnxOptions::default()).unwrap();
         let outputs: Vec<Vec<f32>> = one.iter().chain(&two).map(|b| run(b.as_ref(), &onnx)).collect();
         for other in &outputs[1..] {

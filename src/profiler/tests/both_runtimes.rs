@@ -23,8 +23,7 @@ fn difference(runtimes: &[Box<dyn Backend>; 2], onnx: &[u8], seed: u64) -> f32 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut session = runtime.load(onnx).unwrap();
         let mut random = |len: usize| (0..len).map(|_| rng.random_range(-2.0..2.0)).collect();
-        let inputs: Vec<Vec<f32>> =
-            session.input_shapes().iter().map(|shape| random(shape.iter().product())).collect();
+        let inputs: Vec<Vec<f32>> = session.input_shapes().iter().map(|shape| random(shape.iter().product())).collect();
         session.set_inputs(&inputs.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
         session.run().unwrap();
         session.output(0).unwrap()

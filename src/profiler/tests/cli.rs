@@ -1,4 +1,5 @@
 //! The device binary.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

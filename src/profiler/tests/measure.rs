@@ -1,4 +1,5 @@
 //! Timing with scripted times: a session that moves a clock.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
 //! ONNX Runtime that is not there. Apart from the other tests, since a process keeps the first library it loads.
-
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![cfg(feature = "ort")]
 
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! Profiles of a tiny space: measured, interrupted, resumed, damaged.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

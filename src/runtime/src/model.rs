@@ -92,6 +92,7 @@ fn pack_planes(nhwc: &[f32], planes: &mut [f32]) {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "values are only moved")]
 mod tests {
     use super::*;
 

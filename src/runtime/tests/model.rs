@@ -1,4 +1,5 @@
 //! Small seeded networks on made-up photos.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use image::{Rgb, RgbImage};
 use inas_graph::{OnnxOptions, SeededWeights, block, network};

@@ -1,4 +1,5 @@
 //! Space, keys and sums against data made with the public release (`tests/golden/lut`).
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
 

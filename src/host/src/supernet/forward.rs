@@ -21,10 +21,10 @@ impl Statistics {
     pub fn running(params: &Params) -> Self {
         let mut by_name = BTreeMap::new();
         for (name, mean) in &params.buffers {
-            if let Some(prefix) = name.strip_suffix(".running_mean") {
-                if let Some(var) = params.buffers.get(&format!("{prefix}.running_var")) {
-                    by_name.insert(prefix.to_owned(), (mean.clone(), var.clone()));
-                }
+            if let Some(prefix) = name.strip_suffix(".running_mean")
+                && let Some(var) = params.buffers.get(&format!("{prefix}.running_var"))
+            {
+                by_name.insert(prefix.to_owned(), (mean.clone(), var.clone()));
             }
         }
         Self { by_name }

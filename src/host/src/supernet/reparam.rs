@@ -86,9 +86,10 @@ impl<'a> Deployed<'a> {
     fn plain(&self, conv: &str, spec: &ConvSpec) -> Result<ConvWeights> {
         let (out, input) = (spec.out_ch as usize, spec.in_ch as usize);
         let weight = self.sliced(&format!("{conv}.weight"), out, input)?;
-        let bias = match spec.bias {
-            true => Some(self.net.params.weight(&format!("{conv}.bias"))?.detach().narrow(0, 0, out)?),
-            false => None,
+        let bias = if spec.bias {
+            Some(self.net.params.weight(&format!("{conv}.bias"))?.detach().narrow(0, 0, out)?)
+        } else {
+            None
         };
         conv_weights(&weight, bias.as_ref())
     }

@@ -52,16 +52,13 @@ fn find_library(given: Option<&Path>) -> Result<PathBuf> {
     let mut looked = Vec::new();
     let variable = std::env::var_os("ORT_DYLIB_PATH").filter(|v| !v.is_empty()).map(PathBuf::from);
     let named = given.map(|p| ("--ort-lib", p.to_owned())).or_else(|| variable.map(|p| ("ORT_DYLIB_PATH", p)));
-    let path = match named {
-        Some((origin, path)) => {
-            // A name that was given is not silently replaced by another library.
-            looked.push(format!("{} ({origin})", path.display()));
-            path.is_file().then_some(path)
-        }
-        None => {
-            looked.push("--ort-lib (not given), ORT_DYLIB_PATH (not set)".into());
-            in_python_package(&mut looked)
-        }
+    let path = if let Some((origin, path)) = named {
+        // A name that was given is not silently replaced by another library.
+        looked.push(format!("{} ({origin})", path.display()));
+        path.is_file().then_some(path)
+    } else {
+        looked.push("--ort-lib (not given), ORT_DYLIB_PATH (not set)".into());
+        in_python_package(&mut looked)
     };
     let path = path.ok_or_else(|| Error::OrtNotFound { looked: looked.join(", ") })?;
     path.canonicalize().map_err(Error::io("resolve", path))

@@ -191,9 +191,8 @@ fn bench(args: &BenchArgs) -> Result<()> {
     Ok(())
 }
 
-fn device() -> Result<()> {
+fn device() {
     let facts = DeviceFacts::read();
     let json = serde_json::json!({ "fingerprint": facts.fingerprint(), "facts": facts });
     println!("{json:#}");
-    Ok(())
 }

@@ -1,5 +1,5 @@
 //! A tiny space and a runtime that only pretends.
-
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 // Each test program uses a part.
 #![allow(dead_code, unreachable_pub)]
 

@@ -1,0 +1,130 @@
+//! A new user runs the demo, resumes it, and meets the errors of bad input.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+
+fn inas() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inas"));
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    command
+}
+
+fn stderr_of_failure(args: &[&str]) -> String {
+    let output = inas().args(args).assert().code(1).get_output().clone();
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == extension))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn the_whole_path_works_and_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("demo");
+    let demo = || {
+        let mut command = inas();
+        command.args(["demo", "--steps", "2", "--population", "10", "--iterations", "1", "-o"]).arg(&out);
+        command
+    };
+    let output = demo().assert().success().get_output().clone();
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(table.contains("predicted ms") && table.contains("report.html"), "{table}");
+
+    let models = files(&out.join("models"), "onnx");
+    assert_eq!(models.len(), 3);
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    for model in &models {
+        assert!(page.contains(model.file_stem().unwrap().to_str().unwrap()));
+        let masks = files(&out.join("masks").join(model.file_stem().unwrap()), "png");
+        assert_eq!(masks.len(), 8, "a mask and a cut-out of each of four photos");
+    }
+    let photos = files(&out.join("photos"), "jpg");
+    let (photo, mask) = (image::open(&photos[0]).unwrap(), {
+        let stem = photos[0].file_stem().unwrap().to_str().unwrap();
+        let masks = out.join("masks").join(models[0].file_stem().unwrap());
+        image::open(masks.join(format!("{stem}_mask.png"))).unwrap()
+    });
+    assert_eq!((photo.width(), photo.height()), (mask.width(), mask.height()));
+
+    // The front is written as JSON and CSV, fastest first, never less accurate when slower.
+    let front: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(out.join("search/front.json")).unwrap()).unwrap();
+    let rows = std::fs::read_to_string(out.join("search/front.csv")).unwrap();
+    assert_eq!(rows.lines().count(), front.as_array().unwrap().len() + 1);
+
+    // Again: nothing is measured, trained or evaluated twice, and the result is the same.
+    let profile = std::fs::read(out.join("profile/records.jsonl")).unwrap();
+    let evaluated = std::fs::read(out.join("search/evaluated.jsonl")).unwrap();
+    demo().assert().success();
+    assert_eq!(std::fs::read(out.join("profile/records.jsonl")).unwrap(), profile);
+    assert_eq!(std::fs::read(out.join("search/evaluated.jsonl")).unwrap(), evaluated);
+    assert_eq!(files(&out.join("models"), "onnx"), models);
+
+    // The report can be rendered from its data alone, wherever the folder is.
+    let moved = dir.path().join("moved");
+    std::fs::rename(&out, &moved).unwrap();
+    std::fs::remove_file(moved.join("report.html")).unwrap();
+    inas().arg("report").arg(&moved).assert().success();
+    assert!(moved.join("report.html").exists());
+
+    // One bad photo among good ones: the good one is done, the exit code says that one was not.
+    let bad = dir.path().join("bad.jpg");
+    std::fs::write(&bad, b"no picture").unwrap();
+    let model = files(&moved.join("models"), "onnx").remove(0);
+    let output = inas()
+        .arg("run")
+        .arg(&model)
+        .arg(&bad)
+        .arg(moved.join("photos").join(photos[0].file_name().unwrap()))
+        .arg("-o")
+        .arg(dir.path().join("out"))
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
+    let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(notes.contains("1 ok, 1 failed") && notes.contains("bad.jpg"), "{notes}");
+
+    // A model cut in half is one clear error.
+    let half = dir.path().join("half.onnx");
+    let bytes = std::fs::read(&model).unwrap();
+    std::fs::write(&half, &bytes[..bytes.len() / 2]).unwrap();
+    let error = stderr_of_failure(&["run", half.to_str().unwrap(), photos_arg(&moved).to_str().unwrap()]);
+    assert!(error.starts_with("error: ") && error.contains("half.onnx"), "{error}");
+
+    // So is a truncated profile.
+    let csv = moved.join("profile/blocks.csv");
+    let text = std::fs::read_to_string(&csv).unwrap();
+    std::fs::write(&csv, &text[..text.len() / 2]).unwrap();
+    let arch = dir.path().join("arch.json");
+    let drawn = inas().args(["space", "nano", "--draw", "min"]).assert().success().get_output().stdout.clone();
+    std::fs::write(&arch, drawn).unwrap();
+    let error =
+        stderr_of_failure(&["latency", arch.to_str().unwrap(), "--profile", moved.join("profile").to_str().unwrap()]);
+    assert!(error.starts_with("error: ") && error.contains("blocks.csv"), "{error}");
+}
+
+fn photos_arg(demo: &Path) -> PathBuf {
+    files(&demo.join("photos"), "jpg").remove(0)
+}
+
+#[test]
+fn bad_input_is_one_clear_error() {
+    assert!(stderr_of_failure(&["space", "iccv"]).contains("iccv21"));
+    assert!(stderr_of_failure(&["space", "nano", "--px", "100"]).contains("multiple of 32"));
+    assert!(stderr_of_failure(&["train", "--data", "nowhere.lst", "-o", "unused"]).contains("nowhere.lst"));
+    assert!(stderr_of_failure(&["demo", "--data", "nowhere", "-o", "unused"]).contains("hint: "));
+    let ort = ["profile", "--runtime", "ort", "--ort-lib", "nowhere.so", "-o", "unused"];
+    let error = stderr_of_failure(&ort);
+    assert!(error.contains("nowhere.so") && error.contains("onnxruntime"), "{error}");
+    inas().args(["profile", "--runtime", "onnx", "-o", "unused"]).assert().code(2);
+}
