@@ -49,7 +49,8 @@ impl LatencyGroups {
 /// Generation 0 draws N/G architectures for each of G latency groups (S1). Each further generation selects k/G parents
 /// a group from successive fronts of everything evaluated (S2), makes k children by crossover (S3) and k by mutation
 /// (S4), and merges them in. Random search draws as many instead. No architecture is evaluated twice; where no new one
-/// is found in 100 tries, the generation is smaller (a group that fails so is drawn no further) and [`Generation::shortfall`] says by how much.
+/// is found in 100 tries, the generation is smaller (a group that fails so is drawn no further) and
+/// [`Generation::shortfall`] says by how much.
 ///
 /// With a `log` the search can be interrupted at any time: run again with the same settings, it replays what the log
 /// holds and ends with the log and front of an uninterrupted run. `observer` is called after each evaluation, `cancel`

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Evaluated, Objective, Result, SearchConfig, SearchError, TablePredictor};
 
 /// Version of the log, and of the order in which a seed leads to architectures.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a search depends on; the first line of its log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -159,30 +159,38 @@ fn missing_and_broken_rows_are_named() {
     assert!(matches!(TablePredictor::new(&space, &table, PX), Err(SearchError::TableValue { .. })));
 }
 
-/// Part of `range` between the fastest and the slowest of `count` draws, as a share.
-fn coverage(predictor: &TablePredictor, sampler: &dyn Sampler, count: usize, range: (Micros, Micros)) -> f64 {
-    let mut rng = ChaCha8Rng::seed_from_u64(11);
-    let draws = (0..count).map(|i| {
+/// What 1000 draws, as many for each of ten groups, reach of the exact latency range: the share between the fastest and
+/// the slowest, and how many of 20 equal bins hold a draw.
+fn coverage(predictor: &TablePredictor, sampler: &dyn Sampler, seed: u64) -> (f64, usize) {
+    let (low, high) = predictor.reachable();
+    let bins = LatencyGroups::new(low, high, 20);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let (mut from, mut to, mut filled) = (f64::INFINITY, 0.0_f64, BTreeSet::new());
+    for i in 0..1000 {
         let arch = sampler.draw(i % 10, 10, &mut rng);
         predictor.space().validate(&arch).unwrap();
-        predictor.latency(&arch).unwrap().total().0.clamp(range.0.0, range.1.0)
-    });
-    let (from, to) = draws.fold((f64::INFINITY, 0.0_f64), |(a, b), t| (a.min(t), b.max(t)));
-    (to - from) / (range.1.0 - range.0.0)
+        let total = predictor.latency(&arch).unwrap().total();
+        (from, to) = (from.min(total.0), to.max(total.0));
+        filled.insert(bins.of(total));
+    }
+    ((to - from) / (high.0 - low.0), filled.len())
 }
 
 #[test]
 fn groups_cover_the_range_that_uniform_draws_leave_out() {
     for (name, predictor) in both() {
-        let (lgs, uniform) = (Lgs::new(&predictor), Uniform::new(predictor.space()));
-        let share = |sampler, range| coverage(&predictor, sampler, 1000, range);
-        let exact = (share(&lgs, predictor.reachable()), share(&uniform, predictor.reachable()));
-        let ends = (share(&lgs, predictor.ends()), share(&uniform, predictor.ends()));
-        let shares = format!("{name}: LGS, uniform: {exact:.3?} of the exact range, {ends:.3?} of LAT_min..LAT_max");
-        println!("{shares}");
-        // In a random table the exact extremes need certain channels in all stages at once: no group asks for that.
-        let least = if name == "golden" { 0.8 } else { 0.9 };
-        assert!(exact.0 >= least && ends.0 >= 0.9 && exact.1 <= 0.8 * exact.0, "{shares}");
+        for seed in [11, 12] {
+            let lgs = coverage(&predictor, &Lgs::new(&predictor), seed);
+            let uniform = coverage(&predictor, &Uniform::new(predictor.space()), seed);
+            let shares = format!(
+                "{name}, seed {seed}: (share of the exact range, bins of 20) LGS {lgs:.3?}, uniform {uniform:.3?}"
+            );
+            println!("{shares}");
+            // In a random table the exact ends need certain channels in all stages at once: no group asks for that.
+            let least = if name == "golden" { (0.85, 18) } else { (0.95, 20) };
+            assert!(lgs.0 >= least.0 && lgs.1 >= least.1, "{shares}");
+            assert!(uniform.0 <= 0.85 * lgs.0 && uniform.1 + 4 <= lgs.1, "{shares}");
+        }
     }
 }
 
@@ -236,7 +244,7 @@ fn everything_evaluated_is_valid_new_and_within_the_budget() {
 #[test]
 fn evolution_beats_random_search_of_the_same_budget() {
     for (name, predictor) in both() {
-        for seed in [1, 2] {
+        for seed in 1..=3 {
             let volume = |strategy, sampler| {
                 let config =
                     SearchConfig { population: 200, keep: 60, iterations: 10, strategy, sampler, ..small(seed) };
@@ -248,7 +256,8 @@ fn evolution_beats_random_search_of_the_same_budget() {
                 let random = volume(Strategy::Random, sampler);
                 let volumes = format!("{name}, seed {seed}: evolution {evolution:.4}, random {sampler:?} {random:.4}");
                 println!("{volumes}");
-                // In the random table a few lucky fast draws of LGS decide; elsewhere evolution is ahead of both.
+                // In a random table latency does not follow from choices that children inherit: against as many draws
+                // of LGS evolution wins only every second seed (5 of 10), by under 2 % either way. Elsewhere always.
                 let close = name == "golden" && sampler == SamplerKind::Lgs;
                 assert!(evolution > if close { 0.98 * random } else { random }, "{volumes}");
             }
@@ -317,14 +326,15 @@ fn a_maximum_is_kept_and_an_unreachable_one_prints_the_range() {
     let (low, high) = predictor.reachable();
     for share in [0.5, 0.1, 0.02] {
         let max = Micros(low.0 + share * (high.0 - low.0));
-        let result = search(&predictor, &SearchConfig { max_latency: Some(max), ..small(4) });
+        let result = search(&predictor, &SearchConfig { max_latency: Some(max), iterations: 2, ..small(4) });
         assert!(result.evaluated.iter().all(|e| e.latency.total().0 <= max.0));
         let shortfall: usize = result.generations.iter().map(|g| g.shortfall).sum();
         println!("{share} of the range: {} evaluated, {shortfall} not found", result.evaluated.len());
         assert!(share < 0.1 || shortfall < result.evaluated.len() / 2);
     }
     // Only the smallest network is left.
-    let result = search(&predictor, &SearchConfig { max_latency: Some(Micros(low.0 + 1e-3)), ..small(4) });
+    let result =
+        search(&predictor, &SearchConfig { max_latency: Some(Micros(low.0 + 1e-3)), iterations: 2, ..small(4) });
     assert_eq!((result.evaluated.len(), &result.front[0].arch), (1, &space.min()));
     let config = SearchConfig { max_latency: Some(Micros(low.0 * 0.99)), ..small(4) };
     let mut objective = Synthetic::new(&predictor);
