@@ -1,5 +1,4 @@
 //! A user checks the program against the reference data of the published systems.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
 

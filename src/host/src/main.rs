@@ -33,11 +33,11 @@ fn main() -> ExitCode {
     stop_idle_spinning();
     let cli = Cli::parse();
     let printer = Printer::new(cli.quiet);
-    match cli.command.run(&printer) {
+    match cli.command.run(printer) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            printer.error(&error);
+            Printer::error(&error);
             if commands::interrupted(&error) { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }

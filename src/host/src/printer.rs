@@ -31,12 +31,12 @@ impl Printer {
     }
 
     /// A printer for a step of a larger command, which shows the results itself.
-    pub(crate) fn silent(self) -> Self {
+    pub(crate) fn silent() -> Self {
         Self { quiet: true, silent: true }
     }
 
     /// A line of the result. A reader that has gone away is no error.
-    pub(crate) fn result(&self, line: impl Display) -> anyhow::Result<()> {
+    pub(crate) fn result(self, line: impl Display) -> anyhow::Result<()> {
         if self.silent {
             return Ok(());
         }
@@ -47,14 +47,14 @@ impl Printer {
     }
 
     /// A line about what is going on.
-    pub(crate) fn note(&self, line: impl Display) {
+    pub(crate) fn note(self, line: impl Display) {
         if !self.quiet {
             eprintln!("{line}");
         }
     }
 
     /// An error with its causes, and the hints that came with it.
-    pub(crate) fn error(&self, error: &anyhow::Error) {
+    pub(crate) fn error(error: &anyhow::Error) {
         let (mut causes, mut hints) = (Vec::new(), Vec::new());
         if let Some(hint) = error.downcast_ref::<Hint>() {
             hints.push(hint.to_string());
@@ -73,7 +73,7 @@ impl Printer {
     }
 
     /// A progress bar over `total` steps; hidden when quiet or when standard error is no terminal.
-    pub(crate) fn bar(&self, label: &str, total: u64) -> ProgressBar {
+    pub(crate) fn bar(self, label: &str, total: u64) -> ProgressBar {
         let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
         let style = ProgressStyle::with_template("{prefix:>10} [{bar:30}] {pos}/{len} {msg}  {elapsed}, {eta} left");

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     seed: u64,
 }
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let started = Instant::now();
     let lists = [args.data.join("mini/train.lst"), args.data.join("mini/val.lst")];
     if let Some(missing) = lists.iter().find(|list| !list.exists()) {
@@ -113,7 +113,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
             out: dir("masks").join(&model.name),
             runtime: args.runtime.clone(),
         };
-        let outcome = run_photos::run(&photo_args, &printer.silent())?;
+        let outcome = run_photos::run(&photo_args, Printer::silent())?;
         anyhow::ensure!(outcome.failed == 0, "{} of the demo's photos failed", outcome.failed);
         results.push((model.name.clone(), outcome.written));
     }
@@ -288,7 +288,7 @@ fn samples(photos: &[PathBuf], results: &[(String, Vec<Written>)], out: &Path) -
     photos.iter().map(of_photo).collect()
 }
 
-fn table(report: &Report, printer: &Printer) -> anyhow::Result<()> {
+fn table(report: &Report, printer: Printer) -> anyhow::Result<()> {
     printer.result(format_args!(
         "\n{:<34} {:>12} {:>12} {:>8} {:>8} {:>7} {:>9} {:>9}",
         "model", "predicted ms", "measured ms", "error %", "max F", "MAE", "M MACs", "k params"

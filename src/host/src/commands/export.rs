@@ -48,7 +48,7 @@ pub(crate) struct Model {
     pub(crate) parity: f64,
 }
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<Vec<Model>> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
     let archs = read_architectures(args)?;
     let (profile, evaluator) = args.supernet.open()?;
     let device = args.device.clone().unwrap_or_else(|| {

@@ -31,7 +31,7 @@ pub(crate) struct Args {
 /// Allowed difference to an expected look-up sum, ms.
 const TOLERANCE_MS: f64 = 1e-6;
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let (space, table, px) = match (&args.profile, &args.table) {
         (Some(dir), _) => {
             let profile = Profile::read(dir)?;

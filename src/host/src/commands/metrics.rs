@@ -22,14 +22,14 @@ pub(crate) struct Args {
     per_image: bool,
 }
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let report = evaluate_dirs(&args.pred, &args.gt)?;
-    let value = match (args.json, args.per_image) {
-        (true, true) => serde_json::to_value(&report)?,
-        _ => serde_json::to_value(&report.dataset)?,
-    };
     if args.json {
-        printer.result(serde_json::to_string_pretty(&value)?)?;
+        printer.result(if args.per_image {
+            serde_json::to_string_pretty(&report)?
+        } else {
+            serde_json::to_string_pretty(&report.dataset)?
+        })?;
         return Ok(true);
     }
     if args.per_image {
@@ -37,7 +37,8 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
             printer.result(serde_json::to_string(image)?)?;
         }
     }
-    for (name, score) in value.as_object().into_iter().flatten() {
+    let scores = serde_json::to_value(report.dataset)?;
+    for (name, score) in scores.as_object().into_iter().flatten() {
         printer.result(format_args!("{name:<32} {:.4}", score.as_f64().unwrap_or(f64::NAN)))?;
     }
     Ok(true)

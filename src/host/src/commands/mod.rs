@@ -49,7 +49,7 @@ pub(crate) enum Command {
 
 impl Command {
     /// Runs the command; false when it worked but found something wrong.
-    pub(crate) fn run(&self, printer: &Printer) -> anyhow::Result<bool> {
+    pub(crate) fn run(&self, printer: Printer) -> anyhow::Result<bool> {
         match self {
             Self::Demo(args) => demo::run(args, printer),
             Self::Space(args) => space::run(args, printer),

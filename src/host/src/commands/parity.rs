@@ -16,7 +16,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let checks = compare(&args.dir)?;
     if args.json {
         printer.result(serde_json::to_string_pretty(&checks)?)?;

@@ -58,7 +58,7 @@ impl RuntimeArgs {
     }
 }
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<Profile> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Profile> {
     let space = Space::load(&args.space)?;
     let px = args.px.unwrap_or(space.input_px);
     let total = space.block_keys(px)?.len();

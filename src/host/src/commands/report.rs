@@ -12,7 +12,7 @@ pub(crate) struct Args {
     dir: PathBuf,
 }
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let page = report::write(&report::read(&args.dir)?, &args.dir)?;
     printer.result(page.display())?;
     Ok(true)

@@ -39,7 +39,7 @@ pub(crate) struct Outcome {
     pub(crate) failed: usize,
 }
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Outcome> {
     let runtime = args.runtime.open()?;
     let mut model = Model::load(&args.model, runtime.as_ref())?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<Outcome> {
             }
             // One bad photo must not stop the others.
             Err(error) => {
-                printer.error(&error);
+                Printer::error(&error);
                 outcome.failed += 1;
             }
         }

@@ -116,7 +116,7 @@ impl Objective for Accuracy<'_> {
     }
 }
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<SearchResult> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<SearchResult> {
     let (profile, evaluator) = args.supernet.open()?;
     let space = profile.space();
     let predictor = TablePredictor::new(space, &profile.table(), profile.input_px())?;

@@ -48,7 +48,7 @@ enum Draw {
     Random,
 }
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<bool> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let Some(name) = &args.space else {
         for (name, _) in PRESETS {
             summary(&Space::preset(name)?, None, printer)?;
@@ -99,7 +99,7 @@ pub(super) fn read_architecture(path: &std::path::Path) -> anyhow::Result<Archit
     Architecture::from_json(&read_text(path)?).with_context(|| path.display().to_string())
 }
 
-fn summary(space: &Space, px: Option<u32>, printer: &Printer) -> anyhow::Result<()> {
+fn summary(space: &Space, px: Option<u32>, printer: Printer) -> anyhow::Result<()> {
     let px = px.unwrap_or(space.input_px);
     let (min, max) =
         (cost::of_network(space, &space.min(), px)?.total, cost::of_network(space, &space.max(), px)?.total);

@@ -60,7 +60,7 @@ pub(crate) struct Args {
     pub(super) checkpoint_every: usize,
 }
 
-pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<TrainDir> {
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<TrainDir> {
     let space = Space::load(&args.space)?;
     let px = if args.px.is_empty() { vec![space.input_px] } else { args.px.clone() };
     for side in &px {

@@ -120,7 +120,10 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Profile(args) => profile(&args),
         Command::Bench(args) => bench(&args),
-        Command::Device => device(),
+        Command::Device => {
+            device();
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
