@@ -59,7 +59,10 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
     for arch in archs {
         let predicted_ms = profile.predict(&arch)?.total().ms();
         let score = evaluator.score(&arch)?;
-        let name = format!("{device}_lat@{predicted_ms:.2}ms_F@{:.4}", score.max_f);
+        let mut name = format!("{device}_lat@{predicted_ms:.2}ms_F@{:.4}", score.max_f);
+        if models.iter().any(|m: &Model| m.name == name) {
+            name = format!("{name}_{}", arch.hash());
+        }
         let metadata = [("inas.name".to_owned(), name.clone()), ("inas.hash".to_owned(), arch.hash())];
         let exported = export::export(&evaluator, &arch, &metadata)?;
         let file = PathBuf::from(format!("{name}.onnx"));
