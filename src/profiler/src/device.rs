@@ -46,6 +46,9 @@ pub struct CoreFacts {
     /// Highest frequency, kHz.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_khz: Option<u64>,
+    /// Frequency at the time of reading, kHz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_khz: Option<u64>,
     /// Frequency governor, e.g. `performance`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub governor: Option<String>,
@@ -118,6 +121,7 @@ fn read_cores(sys: &Path) -> Vec<CoreFacts> {
     let cores = numbered(&sys.join("devices/system/cpu"), "cpu").into_iter().map(|(core, path)| CoreFacts {
         core,
         max_khz: read_text(&path.join("cpufreq/cpuinfo_max_freq")).and_then(|t| t.parse().ok()),
+        current_khz: read_text(&path.join("cpufreq/scaling_cur_freq")).and_then(|t| t.parse().ok()),
         governor: read_text(&path.join("cpufreq/scaling_governor")),
         capacity: read_text(&path.join("cpu_capacity")).and_then(|t| t.parse().ok()),
     });
@@ -157,6 +161,7 @@ mod tests {
         write(root.path(), "devices/system/cpu/cpu0/cpufreq/scaling_governor", "schedutil\n");
         write(root.path(), "devices/system/cpu/cpu0/cpu_capacity", "446\n");
         write(root.path(), "devices/system/cpu/cpu10/cpufreq/cpuinfo_max_freq", "2841600\n");
+        write(root.path(), "devices/system/cpu/cpu10/cpufreq/scaling_cur_freq", "1190400\n");
         write(root.path(), "devices/system/cpu/cpu2/online", "1\n");
         write(root.path(), "devices/system/cpu/cpufreq/x", "");
         write(root.path(), "class/thermal/thermal_zone0/type", "cpu-thermal\n");
@@ -165,7 +170,7 @@ mod tests {
         let cores = read_cores(root.path());
         assert_eq!(cores.iter().map(|c| c.core).collect::<Vec<_>>(), [0, 10]);
         assert_eq!((cores[0].governor.as_deref(), cores[0].capacity), (Some("schedutil"), Some(446)));
-        assert_eq!(cores[1].max_khz, Some(2_841_600));
+        assert_eq!((cores[1].max_khz, cores[1].current_khz), (Some(2_841_600), Some(1_190_400)));
         let zones = read_thermal_zones(root.path());
         assert_eq!(zones[0], ThermalZone { name: "cpu-thermal".into(), celsius: Some(48.5) });
         assert_eq!(zones[1].celsius, None);
@@ -178,6 +183,11 @@ mod tests {
         assert_eq!(facts.fingerprint(), busy.fingerprint());
         let other = DeviceFacts { cpu_brand: Some("other".into()), ..facts.clone() };
         assert_ne!(facts.fingerprint(), other.fingerprint());
+        let at = |khz| {
+            let core = CoreFacts { current_khz: Some(khz), ..CoreFacts::default() };
+            DeviceFacts { cores: vec![core], ..facts.clone() }.fingerprint()
+        };
+        assert_eq!(at(1_000_000), at(2_000_000));
         let core = CoreFacts { governor: Some("powersave".into()), ..CoreFacts::default() };
         assert_ne!(facts.fingerprint(), DeviceFacts { cores: vec![core], ..facts.clone() }.fingerprint());
     }

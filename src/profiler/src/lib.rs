@@ -19,4 +19,4 @@ pub use device::DeviceFacts;
 pub use error::{Error, Result};
 pub use measure::{Measurement, Protocol, measure};
 pub use profile::Profile;
-pub use run::{Progress, RunOptions, bench_model, profile_space};
+pub use run::{Progress, RunOptions, bench_model, command_line, profile_space};

@@ -1,6 +1,6 @@
 //! Profiles all blocks of a space, and whole models.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -119,6 +119,21 @@ pub fn profile_space(
     Ok(profile)
 }
 
+/// A command line to keep in result files: the program without its folder, arguments with spaces in quotes.
+pub fn command_line(arguments: impl IntoIterator<Item = String>) -> String {
+    let mut words: Vec<String> = arguments.into_iter().collect();
+    if let Some(program) = words.first_mut() {
+        let name = Path::new(&*program).file_name().map(|n| n.to_string_lossy().into_owned());
+        *program = name.unwrap_or_default();
+    }
+    for word in &mut words {
+        if word.is_empty() || word.contains(|c: char| c.is_whitespace() || c == '\'') {
+            *word = format!("'{}'", word.replace('\'', r"'\''"));
+        }
+    }
+    words.join(" ")
+}
+
 /// Measures a whole ONNX model on random inputs.
 pub fn bench_model(onnx: &[u8], backend: &dyn Backend, protocol: &Protocol) -> Result<Measurement> {
     bench_seeded(onnx, backend, protocol, 0)
@@ -143,4 +158,17 @@ fn bench_seeded(onnx: &[u8], backend: &dyn Backend, protocol: &Protocol, seed: u
 fn now() -> String {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_hides_the_folder_and_can_be_pasted() {
+        let line = |words: &[&str]| command_line(words.iter().map(ToString::to_string));
+        assert_eq!(line(&["/a/b/tool", "run", "--out", "my dir"]), "tool run --out 'my dir'");
+        assert_eq!(line(&["tool", "it's", ""]), r"tool 'it'\''s' ''");
+        assert_eq!(line(&[]), "");
+    }
 }

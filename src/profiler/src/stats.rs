@@ -53,7 +53,47 @@ fn of_sorted(sorted: &[f64], p: f64) -> f64 {
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::rng::Rng;
+
+    fn samples() -> impl Strategy<Value = Vec<f64>> {
+        prop::collection::vec(0.0..1e6f64, 1..60)
+    }
+
+    proptest! {
+        #[test]
+        fn percentiles_rise_within_the_sample(sample in samples(), p in 0.0..100.0f64, q in 0.0..100.0f64) {
+            let (low, high) = (percentile(&sample, p.min(q)), percentile(&sample, p.max(q)));
+            prop_assert!(percentile(&sample, 0.0) <= low && low <= high && high <= percentile(&sample, 100.0));
+        }
+
+        #[test]
+        fn order_does_not_matter_and_units_scale(sample in samples(), factor in 0.001..1000.0f64) {
+            let reversed: Vec<f64> = sample.iter().rev().copied().collect();
+            let scaled: Vec<f64> = sample.iter().map(|x| x * factor).collect();
+            for statistic in [median, mad, mean] {
+                let (value, tolerance) = (statistic(&sample), 1e-9 * (1.0 + median(&sample) + mean(&sample)));
+                prop_assert!((statistic(&reversed) - value).abs() <= tolerance);
+                prop_assert!((statistic(&scaled) - value * factor).abs() <= tolerance * (1.0 + factor));
+            }
+        }
+
+        #[test]
+        fn at_most_half_the_sample_moves_the_median(sample in samples(), spike in 1e7..1e12f64) {
+            let mut spiked = sample.clone();
+            let spikes = (sample.len() - 1) / 2;
+            spiked[..spikes].fill(spike);
+            prop_assert!(median(&spiked) <= percentile(&sample, 100.0));
+        }
+
+        #[test]
+        fn interval_lies_within_the_sample_and_is_ordered(sample in samples(), seed in any::<u64>()) {
+            let (low, high) = median_ci(&sample, 0.95, 50, seed);
+            prop_assert!(percentile(&sample, 0.0) <= low && low <= high && high <= percentile(&sample, 100.0));
+        }
+    }
 
     #[test]
     fn of_known_samples() {

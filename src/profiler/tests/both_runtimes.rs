@@ -1,5 +1,6 @@
 //! The same ONNX file gives the same output in tract and in ONNX Runtime: every kind of block, and whole networks.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![cfg(feature = "ort")]
 
 use std::collections::BTreeMap;
 

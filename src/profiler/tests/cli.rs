@@ -40,12 +40,29 @@ fn profile_writes_a_folder_that_reads() {
     assert!(stderr.contains("blocks, "), "{stderr}");
     let read = Profile::read(&out).unwrap();
     assert_eq!((read.facts().seed, read.facts().protocol.max_runs), (4, 3));
-    assert!(read.facts().command.contains("--seed 4"));
+    let command = &read.facts().command;
+    assert!(command.starts_with("inas-profiler profile ") && command.contains("--seed 4"), "{command}");
     let (code, _, stderr) = run(&mut profile());
     assert_eq!(code, Some(1));
     assert!(stderr.contains("--resume"), "{stderr}");
     let (code, ..) = run(profile().arg("--resume"));
     assert_eq!(code, Some(0));
+}
+
+#[test]
+fn json_progress_has_a_line_for_every_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = folder.path().join("tiny.toml");
+    fs::write(&space, common::TINY).unwrap();
+    let mut command = binary();
+    command.args(["profile", "--max-runs", "2", "--min-runs", "2", "--json-progress", "--space"]).arg(&space);
+    let (code, _, stderr) = run(command.arg("--out").arg(folder.path().join("out")));
+    assert_eq!(code, Some(0), "{stderr}");
+    let lines: Vec<serde_json::Value> = stderr.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), common::measured_blocks());
+    assert!(lines.iter().enumerate().all(|(i, l)| l["done"] == i + 1 && l["total"] == lines.len()), "{stderr}");
+    assert!(lines.iter().all(|l| l["key"].is_string() && l["median_us"].as_f64() > Some(0.0)), "{stderr}");
+    assert_eq!(lines.last().unwrap()["eta_s"], 0.0);
 }
 
 #[test]

@@ -126,8 +126,11 @@ impl Session for TractSession {
     fn run(&mut self) -> Result<()> {
         let inputs = self.inputs.clone();
         let state = &mut self.state;
-        let outputs = multithread_tract_scope(self.executor.clone(), || state.run(inputs));
-        self.outputs = outputs.map_err(|e| Error::Run { runtime: RUNTIME, reason: format!("{e:#}") })?;
+        let run = || multithread_tract_scope(self.executor.clone(), || state.run(inputs));
+        let failed = |reason: String| Error::Run { runtime: RUNTIME, reason };
+        self.outputs.clear();
+        let outputs = catch_unwind(AssertUnwindSafe(run)).map_err(|p| failed(panic_text(p.as_ref())))?;
+        self.outputs = outputs.map_err(|e| failed(format!("{e:#}")))?;
         Ok(())
     }
 

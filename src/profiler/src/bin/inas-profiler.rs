@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use inas_profiler::{
-    Backend, DeviceFacts, Error, Progress, Protocol, Result, RunOptions, RuntimeKind, bench_model, open, profile_space,
+    Backend, DeviceFacts, Error, Progress, Protocol, Result, RunOptions, RuntimeKind, bench_model, command_line, open,
+    profile_space,
 };
 use inas_space::Space;
 
@@ -58,6 +59,9 @@ struct ProfileArgs {
     /// Seed of weights, inputs and order.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Progress for programs: a JSON line for every block on standard error.
+    #[arg(long)]
+    json_progress: bool,
     #[command(flatten)]
     measuring: MeasuringArgs,
 }
@@ -153,11 +157,15 @@ fn profile(args: &ProfileArgs) -> Result<()> {
         seed: args.seed,
         dir: args.out.clone(),
         resume: args.resume,
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: command_line(std::env::args()),
     };
     let px = args.px.unwrap_or(space.input_px);
     let mut last: Option<Instant> = None;
     let mut observer = |p: &Progress| {
+        if args.json_progress {
+            eprintln!("{}", progress_json(p));
+            return;
+        }
         if p.done < p.total && last.is_some_and(|t| t.elapsed() < PROGRESS_EVERY) {
             return;
         }
@@ -170,6 +178,18 @@ fn profile(args: &ProfileArgs) -> Result<()> {
     let noisy = rows.values().filter(|r| r.measurement.noisy).count();
     println!("{}: {} blocks of `{}` at {px} px, {noisy} noisy", args.out.display(), rows.len(), space.name);
     Ok(())
+}
+
+/// One line of `--json-progress`; times in seconds and microseconds.
+fn progress_json(p: &Progress) -> serde_json::Value {
+    serde_json::json!({
+        "done": p.done,
+        "total": p.total,
+        "key": p.key,
+        "median_us": p.median.0,
+        "elapsed_s": p.elapsed.as_secs_f64(),
+        "eta_s": p.eta.as_secs_f64(),
+    })
 }
 
 fn bench(args: &BenchArgs) -> Result<()> {
