@@ -1,7 +1,5 @@
 //! Where convolution weights come from.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
 use crate::Result;
 
 /// One deployed convolution, as asked of a weight source.
@@ -60,9 +58,8 @@ impl SeededWeights {
 
 impl Weights for SeededWeights {
     fn conv(&mut self, spec: &ConvSpec) -> Result<ConvWeights> {
-        let mut hasher = DefaultHasher::new();
-        (self.seed, &spec.name, spec.out_ch, spec.in_ch, spec.kernel).hash(&mut hasher);
-        let mut state = hasher.finish();
+        let shape = [spec.out_ch, spec.in_ch, spec.kernel].map(u32::to_le_bytes);
+        let mut state = fnv(self.seed, spec.name.as_bytes().iter().chain(shape.iter().flatten()));
         // A uniform of width 2 * sqrt(3) has unit variance.
         let mut uniform =
             || (f64::from((split_mix(&mut state) >> 40) as u32) / f64::from(1 << 24) - 0.5) * 12f64.sqrt();
@@ -71,6 +68,12 @@ impl Weights for SeededWeights {
         let bias = spec.bias.then(|| (0..spec.out_ch).map(|_| (uniform() * 0.1) as f32).collect());
         Ok(ConvWeights { weight, bias })
     }
+}
+
+/// FNV-1a of the bytes from a start value; the same on every machine and compiler.
+fn fnv<'a>(seed: u64, bytes: impl Iterator<Item = &'a u8>) -> u64 {
+    let start = 0xcbf2_9ce4_8422_2325 ^ seed;
+    bytes.fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// One step of the SplitMix64 generator.

@@ -120,7 +120,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
 
     let report = Report {
         title: format!("iNAS demo: space {}", profile.space().name),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: inas_profiler::command_line(std::env::args()),
         version: env!("CARGO_PKG_VERSION").into(),
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         device: facts(&profile),

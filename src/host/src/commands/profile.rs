@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Profile> {
         seed: args.seed,
         dir: args.out.clone(),
         resume: args.resume,
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: inas_profiler::command_line(std::env::args()),
     };
     let bar = printer.bar("profile", total as u64);
     let mut observer = |progress: &inas_profiler::run::Progress| {
