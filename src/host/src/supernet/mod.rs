@@ -10,6 +10,8 @@ mod params;
 mod recalibrate;
 mod reparam;
 mod sandwich;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

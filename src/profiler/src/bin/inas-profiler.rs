@@ -216,6 +216,5 @@ fn bench(args: &BenchArgs) -> Result<()> {
 
 fn device() {
     let facts = DeviceFacts::read();
-    let json = serde_json::json!({ "fingerprint": facts.fingerprint(), "facts": facts });
-    println!("{json:#}");
+    println!("{:#}", serde_json::json!({ "fingerprint": facts.fingerprint(), "facts": facts }));
 }
