@@ -123,3 +123,14 @@ fn metadata_survives() {
     let options = OnnxOptions { metadata: pairs.clone(), ..OnnxOptions::default() };
     assert_eq!(metadata(&graph_of(&space, &space.min()).to_onnx(&options).unwrap()).unwrap(), pairs);
 }
+
+#[test]
+fn cut_files_are_refused() {
+    let space = Space::preset("nano").unwrap();
+    let key = "stem 64-32 3-8 k3 s2".parse().unwrap();
+    let onnx = block(&space, &key, &mut SeededWeights::new(0)).unwrap().to_onnx(&OnnxOptions::default()).unwrap();
+    assert_eq!(metadata(&onnx).unwrap(), []);
+    for length in 0..onnx.len() {
+        assert!(matches!(metadata(&onnx[..length]), Err(Error::Onnx { .. })), "first {length} of {}", onnx.len());
+    }
+}

@@ -121,6 +121,10 @@ impl Graph {
 /// Key-value pairs that [`OnnxOptions::metadata`] put into a model file.
 pub fn metadata(onnx: &[u8]) -> Result<Vec<(String, String)>> {
     let model = proto::Model::decode(onnx).map_err(|e| Error::Onnx { reason: e.to_string() })?;
+    // Protobuf takes an empty or cut file for a message with fields left out.
+    if model.graph.is_none() || model.opset_import.is_empty() {
+        return Err(Error::Onnx { reason: "no graph or no operator set: the file is empty or cut short".into() });
+    }
     Ok(model.metadata_props.into_iter().map(|e| (e.key, e.value)).collect())
 }
 
