@@ -21,13 +21,18 @@ fn graph_of(space: &Space, arch: &Architecture) -> Graph {
 
 #[test]
 fn a_block_has_the_shapes_of_its_key() {
-    let space = Space::preset("nano").unwrap();
-    for key in space.block_keys(space.input_px).unwrap() {
-        let graph = block(&space, &key, &mut SeededWeights::new(0)).unwrap();
-        let inputs: Vec<_> = graph.inputs().map(|v| v.shape).collect();
-        assert_eq!(inputs, vec![[1, key.in_ch, key.in_px, key.in_px]; key.sources.max(1) as usize], "{key}");
-        let outputs: Vec<_> = graph.outputs().map(|v| v.shape).collect();
-        assert_eq!(outputs, [[1, key.out_ch, key.out_px, key.out_px]], "{key}");
+    // Every key of the small space, a sample of the large one.
+    for (name, step) in [("nano", 1), ("iccv21", 37)] {
+        let space = Space::preset(name).unwrap();
+        for key in space.block_keys(space.input_px).unwrap().into_iter().step_by(step) {
+            let graph = block(&space, &key, &mut SeededWeights::new(0)).unwrap();
+            let inputs: Vec<_> = graph.inputs().map(|v| v.shape).collect();
+            assert_eq!(inputs, vec![[1, key.in_ch, key.in_px, key.in_px]; key.sources.max(1) as usize], "{key}");
+            let outputs: Vec<_> = graph.outputs().map(|v| v.shape).collect();
+            assert_eq!(outputs, [[1, key.out_ch, key.out_px, key.out_px]], "{key}");
+            let cost = cost::of_block(&space, &key).unwrap();
+            assert_eq!((cost.macs, cost.params), (graph.macs(), graph.params()), "{key}");
+        }
     }
 }
 
@@ -65,34 +70,84 @@ fn a_network_costs_the_sum_of_its_blocks() {
 
 #[test]
 fn a_network_holds_one_depthwise_convolution_per_unit_and_nothing_superfluous() {
-    let space = Space::preset("iccv21").unwrap();
-    for arch in draws(&space, 5) {
-        let graph = graph_of(&space, &arch);
-        let depthwise = |op: &Op| matches!(op, Op::Conv { spec, .. } if spec.groups > 1);
-        let layers: usize = arch.stages.iter().map(Vec::len).sum();
-        let units = layers + 2 * arch.transport.len() + arch.decoder.len();
-        assert_eq!(graph.nodes().iter().filter(|n| depthwise(&n.op)).count(), units);
-        assert!(!graph.nodes().iter().any(|n| n.op == Op::Identity));
-        let names: BTreeSet<&str> = graph.nodes().iter().map(|n| n.name.as_str()).collect();
-        assert_eq!(names.len(), graph.nodes().len(), "names must be unique");
-        assert_eq!(graph.inputs().next().unwrap().name, "image");
-        assert_eq!(graph.outputs().next().unwrap().shape, [1, 1, 224, 224]);
+    for (name, _) in PRESETS {
+        let space = Space::preset(name).unwrap();
+        for arch in draws(&space, 3) {
+            let graph = graph_of(&space, &arch);
+            // The merged kernel is the largest chosen one; a transport fusion has two units.
+            let largest = |kernels: &[u32]| kernels.iter().copied().max().unwrap();
+            let layers = arch.stages.iter().flatten().map(|l| largest(&l.kernels));
+            let transport = arch.transport.iter().flat_map(|l| [largest(&l.kernels); 2]);
+            let decoder = arch.decoder.iter().rev().map(|l| largest(&l.kernels));
+            let units: Vec<u32> = layers.chain(transport).chain(decoder).collect();
+            let convs =
+                graph.nodes().iter().filter_map(|n| if let Op::Conv { spec, .. } = &n.op { Some(spec) } else { None });
+            let found: Vec<u32> = convs.clone().filter(|c| c.groups > 1).map(|c| c.kernel).collect();
+            assert_eq!(found, units, "{name}");
+            assert!(!graph.nodes().iter().any(|n| n.op == Op::Identity));
+            let results = || graph.nodes().iter().map(|n| graph.info(n.output).name.as_str());
+            let inputs: Vec<_> = graph.inputs().map(|v| (v.name.as_str(), v.shape)).collect();
+            assert_unique(graph.nodes().iter().map(|n| n.name.as_str()));
+            assert_unique(results().chain(inputs.iter().map(|(name, _)| *name)));
+            assert_unique(convs.map(|c| c.name.as_str()));
+            // Every result but the network's is read.
+            let read = graph.nodes().iter().flat_map(|n| &n.inputs).map(|v| graph.info(*v).name.as_str());
+            let read: BTreeSet<&str> = read.collect();
+            assert_eq!(results().filter(|v| !read.contains(v)).collect::<Vec<_>>(), ["saliency"], "{name}");
+            let px = space.input_px;
+            assert_eq!(inputs, [("image", [1, 3, px, px])]);
+            let outputs: Vec<_> = graph.outputs().map(|v| (v.name.as_str(), v.shape)).collect();
+            assert_eq!(outputs, [("saliency", [1, 1, px, px])]);
+        }
+    }
+}
+
+fn assert_unique<'a>(names: impl Iterator<Item = &'a str>) {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        assert!(seen.insert(name), "{name} is there twice");
     }
 }
 
 #[test]
 fn weights_of_the_wrong_length_are_refused() {
-    struct Short;
-    impl Weights for Short {
+    type Change = fn(&mut ConvWeights);
+    /// Seeded weights; those of the convolution with this name are changed.
+    struct Wrong(&'static str, Change);
+    impl Weights for Wrong {
         fn conv(&mut self, spec: &ConvSpec) -> inas_graph::Result<ConvWeights> {
             let mut weights = SeededWeights::new(0).conv(spec)?;
-            weights.weight.pop();
+            if spec.name == self.0 {
+                (self.1)(&mut weights);
+            }
             Ok(weights)
         }
     }
     let space = Space::preset("nano").unwrap();
-    let error = network(&space, &space.min(), 128, &mut Short).unwrap_err();
-    assert!(matches!(error, Error::Weights { ref conv, .. } if conv == "backbone.stem"), "{error}");
+    let changes: [(&str, Change); 5] = [
+        ("backbone.stem", |w| w.weight.truncate(1)),
+        ("backbone.stem", |w| w.weight.push(0.0)),
+        ("backbone.stem", |w| w.bias = None),
+        ("backbone.stem", |w| w.bias = Some(vec![0.0])),
+        ("decoder.decoder_dict.level_0", |w| w.bias = Some(vec![0.0])),
+    ];
+    for (name, change) in changes {
+        let error = network(&space, &space.min(), 128, &mut Wrong(name, change)).unwrap_err();
+        assert!(matches!(error, Error::Weights { ref conv, .. } if conv == name), "{error}");
+    }
+}
+
+#[test]
+fn a_weight_source_may_refuse() {
+    struct Empty;
+    impl Weights for Empty {
+        fn conv(&mut self, spec: &ConvSpec) -> inas_graph::Result<ConvWeights> {
+            Err(Error::Weights { conv: spec.name.clone(), reason: "not in the file".into() })
+        }
+    }
+    let space = Space::preset("nano").unwrap();
+    let error = network(&space, &space.min(), 128, &mut Empty).unwrap_err().to_string();
+    assert!(error.contains("backbone.stem") && error.contains("not in the file"), "{error}");
 }
 
 #[test]
