@@ -10,7 +10,7 @@ use inas_space::{ActivationKind, BlockKey, BlockKind, PRESETS, Space, SqueezeExc
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-const TOLERANCE: f32 = 1e-4;
+const TOLERANCE: f32 = 1e-5;
 
 /// Both runtimes; without ONNX Runtime's library the error that names the remedy is the failure.
 fn runtimes() -> &'static [Box<dyn Backend>; 2] {
