@@ -1,5 +1,7 @@
 //! A static single-branch layer graph with inferred shapes.
 
+use std::collections::BTreeMap;
+
 use crate::{ConvSpec, ConvWeights, Error, Result, Weights};
 
 /// `[N, C, H, W]` of one image (N = 1).
@@ -56,6 +58,27 @@ pub enum Op {
     Identity,
 }
 
+impl Op {
+    /// The ONNX operator that it is written as.
+    pub fn onnx_type(&self) -> &'static str {
+        match self {
+            Self::Conv { .. } => "Conv",
+            Self::Function(Function::Sigmoid) => "Sigmoid",
+            Self::Function(Function::Relu) => "Relu",
+            Self::Function(Function::Relu6) => "Clip",
+            Self::Function(Function::HardSigmoid) => "HardSigmoid",
+            Self::Function(Function::HardSwish) => "HardSwish",
+            Self::Add => "Add",
+            Self::Mul | Self::Scale(_) => "Mul",
+            Self::MaxPool(_) => "MaxPool",
+            Self::AvgPool(_) => "AveragePool",
+            Self::GlobalAvgPool => "GlobalAveragePool",
+            Self::Upsample(_) => "Resize",
+            Self::Identity => "Identity",
+        }
+    }
+}
+
 /// An operator with its inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -108,25 +131,36 @@ impl Graph {
         &self.values[value.0]
     }
 
+    /// How many operators of each ONNX type there are.
+    pub fn op_counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for node in &self.nodes {
+            *counts.entry(node.op.onnx_type()).or_default() += 1;
+        }
+        counts
+    }
+
     /// Multiply-accumulates of one image, convolutions only.
     pub fn macs(&self) -> u64 {
-        let conv = |node: &Node| match &node.op {
-            Op::Conv { spec, .. } => {
-                let [_, c, h, w] = self.info(node.output).shape.map(u64::from);
-                c * h * w * u64::from(spec.in_ch * spec.kernel * spec.kernel)
-            }
-            _ => 0,
-        };
-        self.nodes.iter().map(conv).sum()
+        self.convs().fold(0, |sum, (node, spec)| {
+            let [_, _, h, w] = self.info(node.output).shape.map(u64::from);
+            sum.saturating_add(spec.weights().saturating_mul(h).saturating_mul(w))
+        })
     }
 
     /// Number of weights and biases.
     pub fn params(&self) -> u64 {
-        let conv = |node: &Node| match &node.op {
-            Op::Conv { spec, .. } => (spec.weight_len() + if spec.bias { spec.out_ch as usize } else { 0 }) as u64,
-            _ => 0,
-        };
-        self.nodes.iter().map(conv).sum()
+        self.convs().fold(0, |sum, (_, spec)| {
+            let bias = if spec.bias { u64::from(spec.out_ch) } else { 0 };
+            sum.saturating_add(spec.weights()).saturating_add(bias)
+        })
+    }
+
+    fn convs(&self) -> impl Iterator<Item = (&Node, &ConvSpec)> {
+        self.nodes.iter().filter_map(|node| match &node.op {
+            Op::Conv { spec, .. } => Some((node, spec)),
+            _ => None,
+        })
     }
 }
 

@@ -22,7 +22,12 @@ pub struct ConvSpec {
 impl ConvSpec {
     /// Number of weights, `out_ch * in_ch * kernel * kernel`.
     pub fn weight_len(&self) -> usize {
-        (self.out_ch * self.in_ch * self.kernel * self.kernel) as usize
+        usize::try_from(self.weights()).unwrap_or(usize::MAX)
+    }
+
+    /// As [`ConvSpec::weight_len`]; the largest number when there are more.
+    pub(crate) fn weights(&self) -> u64 {
+        [self.out_ch, self.in_ch, self.kernel, self.kernel].map(u64::from).into_iter().fold(1, u64::saturating_mul)
     }
 }
 
@@ -60,10 +65,8 @@ impl Weights for SeededWeights {
     fn conv(&mut self, spec: &ConvSpec) -> Result<ConvWeights> {
         let shape = [spec.out_ch, spec.in_ch, spec.kernel].map(u32::to_le_bytes);
         let mut state = fnv(self.seed, spec.name.as_bytes().iter().chain(shape.iter().flatten()));
-        // A uniform of width 2 * sqrt(3) has unit variance.
-        let mut uniform =
-            || (f64::from((split_mix(&mut state) >> 40) as u32) / f64::from(1 << 24) - 0.5) * 12f64.sqrt();
-        let scale = f64::from(spec.in_ch * spec.kernel * spec.kernel).sqrt().recip();
+        let mut uniform = || uniform(split_mix(&mut state));
+        let scale = [spec.in_ch, spec.kernel, spec.kernel].map(f64::from).iter().product::<f64>().sqrt().recip();
         let weight = (0..spec.weight_len()).map(|_| (uniform() * scale) as f32).collect();
         let bias = spec.bias.then(|| (0..spec.out_ch).map(|_| (uniform() * 0.1) as f32).collect());
         Ok(ConvWeights { weight, bias })
@@ -76,6 +79,11 @@ fn fnv<'a>(seed: u64, bytes: impl Iterator<Item = &'a u8>) -> u64 {
     bytes.fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// Zero-mean uniform of unit variance (width 2 * sqrt(3)) from random bits: the middle of one of 2^24 steps, never 0.
+fn uniform(bits: u64) -> f64 {
+    ((f64::from((bits >> 40) as u32) + 0.5) / f64::from(1 << 24) - 0.5) * 12f64.sqrt()
+}
+
 /// One step of the SplitMix64 generator.
 fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -83,4 +91,19 @@ fn split_mix(state: &mut u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uniform;
+
+    #[test]
+    fn no_random_bits_give_zero() {
+        let middle = 1 << 63;
+        for bits in [0, 1, middle - 1, middle, middle + 1, u64::MAX] {
+            let value = uniform(bits) as f32;
+            assert!((1e-8..1.74).contains(&value.abs()), "{bits:x}: {value}");
+        }
+        assert!(uniform(middle - 1) < 0.0 && uniform(middle) > 0.0);
+    }
 }

@@ -1,6 +1,8 @@
 //! ONNX form of a graph: opset 17, float32, static shapes (the batch may be left open).
 
 mod proto;
+#[cfg(test)]
+mod tests;
 
 use prost::Message as _;
 
@@ -12,12 +14,21 @@ const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
 
 /// How to write a model.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct OnnxOptions {
     /// Leave the batch dimension open, named `N`. Runtimes are faster with a fixed one.
     pub dynamic_batch: bool,
     /// Key-value pairs kept in the file.
     pub metadata: Vec<(String, String)>,
+    /// Name of the program that writes the file.
+    pub producer: String,
+}
+
+impl Default for OnnxOptions {
+    /// One image at a time, no metadata, written by `inas`.
+    fn default() -> Self {
+        Self { dynamic_batch: false, metadata: Vec::new(), producer: "inas".into() }
+    }
 }
 
 impl Graph {
@@ -35,7 +46,7 @@ impl Graph {
         let entry = |(key, value): &(String, String)| proto::Entry { key: key.clone(), value: value.clone() };
         let model = proto::Model {
             ir_version: IR_VERSION,
-            producer_name: "inas".into(),
+            producer_name: options.producer.clone(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(graph),
             opset_import: vec![proto::OperatorSet { domain: String::new(), version: OPSET }],
@@ -49,6 +60,7 @@ impl Graph {
             input: node.inputs.iter().map(|v| self.info(*v).name.clone()).collect(),
             output: vec![self.info(node.output).name.clone()],
             name: node.name.clone(),
+            op_type: node.op.onnx_type().to_owned(),
             ..Default::default()
         };
         let mut constant = |name: String, dims: &[usize], data: &[f32]| {
@@ -57,7 +69,6 @@ impl Graph {
         };
         match &node.op {
             Op::Conv { spec, stride, weights } => {
-                "Conv".clone_into(&mut out.op_type);
                 let weights = weights.as_ref().ok_or_else(|| Error::Weights {
                     conv: spec.name.clone(),
                     reason: "the graph was built for cost only".into(),
@@ -75,35 +86,22 @@ impl Graph {
                     ints("strides", vec![stride; 2]),
                 ];
             }
-            Op::Function(function) => match function {
-                Function::Sigmoid => "Sigmoid".clone_into(&mut out.op_type),
-                Function::Relu => "Relu".clone_into(&mut out.op_type),
-                Function::HardSwish => "HardSwish".clone_into(&mut out.op_type),
-                Function::Relu6 => {
-                    "Clip".clone_into(&mut out.op_type);
-                    out.input.push(constant(format!("{}.min", node.name), &[], &[0.0]));
-                    out.input.push(constant(format!("{}.max", node.name), &[], &[6.0]));
-                }
-                Function::HardSigmoid => {
-                    "HardSigmoid".clone_into(&mut out.op_type);
-                    out.attribute = vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)];
-                }
-            },
-            Op::Add => "Add".clone_into(&mut out.op_type),
-            Op::Mul => "Mul".clone_into(&mut out.op_type),
+            Op::Function(Function::Relu6) => {
+                out.input.push(constant(format!("{}.min", node.name), &[], &[0.0]));
+                out.input.push(constant(format!("{}.max", node.name), &[], &[6.0]));
+            }
+            Op::Function(Function::HardSigmoid) => {
+                out.attribute = vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)];
+            }
+            Op::Function(_) | Op::Add | Op::Mul | Op::GlobalAvgPool | Op::Identity => {}
             Op::Scale(factor) => {
-                "Mul".clone_into(&mut out.op_type);
                 out.input.push(constant(format!("{}.factor", node.name), &[], &[*factor]));
             }
             Op::MaxPool(k) | Op::AvgPool(k) => {
-                let name = if matches!(node.op, Op::MaxPool(_)) { "MaxPool" } else { "AveragePool" };
-                name.clone_into(&mut out.op_type);
                 let k = i64::from(*k);
                 out.attribute = vec![ints("kernel_shape", vec![k; 2]), ints("strides", vec![k; 2])];
             }
-            Op::GlobalAvgPool => "GlobalAveragePool".clone_into(&mut out.op_type),
             Op::Upsample(factor) => {
-                "Resize".clone_into(&mut out.op_type);
                 // Inputs are X, roi (unused), scales.
                 out.input.push(String::new());
                 let factor = *factor as f32;
@@ -111,7 +109,6 @@ impl Graph {
                 out.attribute =
                     vec![string("coordinate_transformation_mode", "align_corners"), string("mode", "linear")];
             }
-            Op::Identity => "Identity".clone_into(&mut out.op_type),
         }
         graph.node.push(out);
         Ok(())

@@ -1,0 +1,94 @@
+//! Our own bytes, read again: header, order of nodes, initializers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use inas_space::{ActivationKind, PRESETS, Space};
+use prost::Message as _;
+
+use super::{OnnxOptions, proto};
+use crate::{Graph, Op, SeededWeights, block, network};
+
+fn decoded(graph: &Graph, options: &OnnxOptions) -> proto::Model {
+    proto::Model::decode(graph.to_onnx(options).unwrap().as_slice()).unwrap()
+}
+
+/// What ONNX asks of a graph: names defined once and before use, data as long as the dimensions say.
+fn assert_valid(model: &proto::Model) {
+    let graph = model.graph.as_ref().unwrap();
+    let mut defined = BTreeSet::from([""]);
+    for name in graph.input.iter().map(|v| &v.name).chain(graph.initializer.iter().map(|t| &t.name)) {
+        assert!(defined.insert(name), "{name} is defined twice");
+    }
+    for tensor in &graph.initializer {
+        let len: i64 = tensor.dims.iter().product();
+        assert_eq!((tensor.data_type, tensor.raw_data.len()), (1, len as usize * size_of::<f32>()), "{}", tensor.name);
+        assert!(graph.node.iter().any(|n| n.input.contains(&tensor.name)), "{} is not used", tensor.name);
+    }
+    for node in &graph.node {
+        for input in &node.input {
+            assert!(defined.contains(input.as_str()), "{} reads {input}", node.name);
+        }
+        for output in &node.output {
+            assert!(defined.insert(output), "{output} is defined twice");
+        }
+    }
+    assert!(graph.output.iter().all(|v| defined.contains(v.name.as_str())));
+}
+
+#[test]
+fn networks_decode_to_valid_models() {
+    for (name, _) in PRESETS {
+        let space = Space::preset(name).unwrap();
+        for arch in [space.min(), space.max()] {
+            let graph = network(&space, &arch, 64, &mut SeededWeights::new(0)).unwrap();
+            let model = decoded(&graph, &OnnxOptions { producer: "test".into(), ..OnnxOptions::default() });
+            assert_eq!((model.ir_version, model.opset_import[0].version), (8, 17));
+            assert_eq!(model.producer_name, "test");
+            assert_valid(&model);
+            let mut counts = BTreeMap::new();
+            let nodes = model.graph.unwrap().node;
+            for node in &nodes {
+                *counts.entry(node.op_type.as_str()).or_default() += 1;
+            }
+            assert_eq!(counts, graph.op_counts(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_small_space_decodes_to_a_valid_model() {
+    for activation in [ActivationKind::Silu, ActivationKind::Relu, ActivationKind::Relu6, ActivationKind::HardSwish] {
+        let space = Space { activation, ..Space::preset("nano").unwrap() };
+        for key in space.block_keys(64).unwrap() {
+            let graph = block(&space, &key, &mut SeededWeights::new(0)).unwrap();
+            assert_valid(&decoded(&graph, &OnnxOptions::default()));
+        }
+    }
+}
+
+#[test]
+fn attributes_and_weights_are_those_of_the_graph() {
+    let space = Space::preset("nano").unwrap();
+    let graph = block(&space, &"mbconv 32-16 8-12 k5 s2 e4".parse().unwrap(), &mut SeededWeights::new(3)).unwrap();
+    let options = OnnxOptions { dynamic_batch: true, ..OnnxOptions::default() };
+    let model = decoded(&graph, &options).graph.unwrap();
+    let depthwise = model.node.iter().find(|n| n.name == "block/depth_conv").unwrap();
+    let attributes: BTreeMap<&str, (i64, &[i64])> =
+        depthwise.attribute.iter().map(|a| (a.name.as_str(), (a.i, a.ints.as_slice()))).collect();
+    assert_eq!(attributes["group"].0, 32);
+    assert_eq!(attributes["kernel_shape"].1, [5, 5]);
+    assert_eq!(attributes["pads"].1, [2, 2, 2, 2]);
+    assert_eq!(attributes["strides"].1, [2, 2]);
+    let weight = model.initializer.iter().find(|t| t.name == "block/depth_conv.weight").unwrap();
+    let values: Vec<f32> = weight.raw_data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let op = &graph.nodes().iter().find(|n| n.name == depthwise.name).unwrap().op;
+    let Op::Conv { weights: Some(expected), .. } = op else { panic!("{op:?} is no convolution with weights") };
+    assert_eq!(weight.dims, [32, 1, 5, 5]);
+    assert_eq!(values, expected.weight);
+    let batch = |v: &proto::ValueInfo| {
+        let shape = v.r#type.clone().unwrap().tensor_type.unwrap().shape.unwrap();
+        shape.dim[0].value.clone().unwrap()
+    };
+    let open = proto::DimensionValue::Parameter("N".into());
+    assert_eq!((batch(&model.input[0]), batch(&model.output[0])), (open.clone(), open));
+}
