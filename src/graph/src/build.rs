@@ -3,16 +3,18 @@
 use inas_space::{ActivationKind, Architecture, BlockKey, BlockKind, Space};
 
 use crate::graph::{Builder, Conv, Function, Graph, Op, Value};
-use crate::{Result, Weights};
+use crate::{Error, Result, Weights};
 
 /// Graph of one block; its convolutions are named from the prefix `block`.
 ///
-/// Inputs `x0`, `x1`, … `[1, in_ch, in_px, in_px]` (as many as `key.sources`), output `y`.
+/// Inputs `x0`, `x1`, … `[1, in_ch, in_px, in_px]` (as many as `key.sources`), output `y`
+/// `[1, out_ch, out_px, out_px]`. Keys can come from files: one that describes no block is [`Error::Key`].
 pub fn block(space: &Space, key: &BlockKey, weights: &mut dyn Weights) -> Result<Graph> {
     block_of(space, key, Some(weights))
 }
 
 pub(crate) fn block_of(space: &Space, key: &BlockKey, weights: Option<&mut dyn Weights>) -> Result<Graph> {
+    check(key)?;
     let mut b = Builder::new(weights);
     "block".clone_into(&mut b.scope);
     let inputs: Vec<Value> = (0..key.sources.max(1)).map(|i| b.input(&format!("x{i}"), key.in_ch, key.in_px)).collect();
@@ -26,7 +28,46 @@ pub(crate) fn block_of(space: &Space, key: &BlockKey, weights: Option<&mut dyn W
     };
     // A model needs a node between its input and its output.
     let y = if b.graph.nodes.is_empty() { b.op("identity", Op::Identity, &[y])? } else { y };
+    let (found, stated) = (b.shape(y), [1, key.out_ch, key.out_px, key.out_px]);
+    if found != stated {
+        let reason = format!("gives {found:?}, the key says {stated:?}");
+        return Err(Error::Key { key: key.to_string(), reason });
+    }
     Ok(b.finish(y, "y"))
+}
+
+/// Refuses keys that the builders below cannot take: a field missing, one that the kind does not have, a bad size.
+fn check(key: &BlockKey) -> Result<()> {
+    let fail = |reason: &str| Err(Error::Key { key: key.to_string(), reason: reason.to_owned() });
+    let (kernel, stride, expand, sources) = match key.kind {
+        BlockKind::Stem => (true, true, false, false),
+        BlockKind::MbConv => (true, true, true, false),
+        BlockKind::TransportFusion | BlockKind::DecoderFusion => (true, false, false, true),
+        BlockKind::TransportBranch | BlockKind::DecoderBranch | BlockKind::Head => (false, false, false, false),
+    };
+    for (name, has, value) in [
+        ("kernel", kernel, key.kernel),
+        ("stride", stride, key.stride),
+        ("expansion", expand, key.expand),
+        ("number of sources", sources, key.sources),
+    ] {
+        if has != (value > 0) {
+            return fail(&format!("{name} must be {}", if has { "positive" } else { "absent" }));
+        }
+    }
+    if [key.in_px, key.out_px, key.in_ch, key.out_ch].contains(&0) {
+        return fail("sides and channels must be positive");
+    }
+    if kernel && key.kernel.is_multiple_of(2) {
+        return fail("the kernel must be odd");
+    }
+    if key.in_ch.checked_mul(key.expand.max(1)).is_none() {
+        return fail("too many channels");
+    }
+    if key.kind == BlockKind::DecoderBranch && key.in_px > key.out_px {
+        return fail("a decoder source cannot be finer than its level");
+    }
+    Ok(())
 }
 
 /// Graph of a whole network: `image` `[1, 3, px, px]` in, `saliency` `[1, 1, px, px]` in [0, 1] out.

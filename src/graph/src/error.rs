@@ -6,6 +6,14 @@ pub enum Error {
     /// The space, architecture or input size is wrong.
     #[error(transparent)]
     Space(#[from] inas_space::Error),
+    /// A block key does not describe a block that can be built.
+    #[error("block `{key}`: {reason}")]
+    Key {
+        /// Text form of the key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An operator does not fit its inputs.
     #[error("node `{node}`: {reason}")]
     Shape {
