@@ -3,6 +3,7 @@
 pub mod data;
 pub mod evaluate;
 pub mod export;
+pub mod files;
 pub mod metrics;
 pub mod parity;
 pub mod report;

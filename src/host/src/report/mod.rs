@@ -5,7 +5,6 @@
 //! inline SVG.
 
 mod error;
-mod files;
 #[cfg(test)]
 mod fixture;
 mod images;
@@ -47,10 +46,14 @@ pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
     let html = render(report, dir)?;
     let json = serde_json::to_string_pretty(report)
         .map_err(|source| ReportError::Json { path: dir.join(JSON_NAME), source })?;
-    files::replace(&dir.join(JSON_NAME), json.as_bytes())?;
+    replace(&dir.join(JSON_NAME), json.as_bytes())?;
     let page = dir.join(HTML_NAME);
-    files::replace(&page, html.as_bytes())?;
+    replace(&page, html.as_bytes())?;
     Ok(page)
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    crate::files::replace(path, bytes).map_err(|source| ReportError::Write { path: path.to_path_buf(), source })
 }
 
 /// Reads the data of the report in `dir`, as [`write()`] left it.

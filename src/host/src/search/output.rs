@@ -1,6 +1,5 @@
 //! The front in files.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use super::{Evaluated, Result, SearchError, SearchResult};
@@ -41,19 +40,6 @@ fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     write_whole(path, &bytes)
 }
 
-/// Writes next to `path` and renames.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let io = |source| SearchError::Io { path: path.into(), source };
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let write = || {
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(|source| {
-        let _ = std::fs::remove_file(&temporary);
-        io(source)
-    })
+    crate::files::replace(path, bytes).map_err(|source| SearchError::Io { path: path.into(), source })
 }

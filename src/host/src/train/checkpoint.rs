@@ -13,10 +13,7 @@ const STEP: &str = "train/step";
 
 /// Writes a file that appears whole or not at all.
 pub(super) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, bytes)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(|e| TrainError::io(path, e))
+    crate::files::replace(path, bytes).map_err(|e| TrainError::io(path, e))
 }
 
 impl Trainer {

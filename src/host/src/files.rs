@@ -1,0 +1,26 @@
+//! Files replaced as a whole.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// Writes `bytes` beside `path` and renames, so that a reader sees the old file or the new one, also after a crash.
+///
+/// The folder is made if need be; a failure leaves no temporary file.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let attempt = || {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    attempt().inspect_err(|_| {
+        // The first failure is the one to tell; the temporary file may not even exist.
+        let _ = fs::remove_file(&temporary);
+    })
+}
