@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use inas_host::export::{self, PARITY_TOLERANCE};
+use inas_host::export::{self, ExportError, PARITY_TOLERANCE};
 use inas_space::Architecture;
 use serde::{Deserialize, Serialize};
 
 use super::search::SupernetArgs;
 use super::{read_text, write_file};
-use crate::printer::Printer;
+use crate::printer::{Hint, Printer};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
@@ -64,7 +64,14 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
             name = format!("{name}_{}", arch.hash());
         }
         let metadata = [("inas.name".to_owned(), name.clone()), ("inas.hash".to_owned(), arch.hash())];
-        let exported = export::export(&evaluator, &arch, &metadata)?;
+        let exported = export::export(&evaluator, &arch, &metadata).map_err(|e| match e {
+            ExportError::NotEqual { .. } => {
+                let dead = "channels that are off for every image amplify tract's rounding of SiLU: \
+                            train longer, or take another network of the front";
+                anyhow::Error::new(e).context(Hint(dead.into()))
+            }
+            e => e.into(),
+        })?;
         let file = PathBuf::from(format!("{name}.onnx"));
         write_file(&args.out.join(&file), &exported.onnx)?;
         printer.result(format_args!(
