@@ -11,10 +11,13 @@
 #![allow(clippy::inline_always)]
 
 mod act;
+mod gemm;
 mod kernel;
+mod pool;
 mod real;
 
 pub mod gradcheck;
 pub mod ops;
 pub mod optim;
 pub mod schedule;
+pub mod tape;

@@ -3,8 +3,12 @@
 use candle_core::{CpuStorage, WithDType};
 use pulp::Simd;
 
+use crate::pool::Pool;
+
 /// `f32` or `f64` with the few operations the kernels need, scalar and vector.
-pub(crate) trait Real: WithDType + std::iter::Sum {
+pub trait Real: WithDType + std::iter::Sum {
+    /// Where buffers of this type wait for reuse.
+    fn pool() -> &'static Pool<Self>;
     /// One SIMD register of this type.
     type V<S: Simd>: Copy;
     /// Values in one register.
@@ -36,6 +40,10 @@ pub(crate) trait Real: WithDType + std::iter::Sum {
 macro_rules! real {
     ($t:ty, $variant:ident, $v:ident, $lanes:ident, $splat:ident, $as:ident, $as_mut:ident, $pl:ident, $ps:ident, $fma:ident, $exp:expr) => {
         impl Real for $t {
+            fn pool() -> &'static Pool<Self> {
+                static POOL: Pool<$t> = Pool::new();
+                &POOL
+            }
             type V<S: Simd> = S::$v;
             #[inline(always)]
             fn lanes<S: Simd>() -> usize {

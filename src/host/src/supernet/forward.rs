@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use inas_nn::ops::{self, Activation, BatchStats};
+use inas_nn::ops::{Activation, BatchStats};
+use inas_nn::tape::{Branch, Gate, Norm, Tape, Weight};
 use inas_space::{ActivationKind, Architecture, LevelChoice};
 
+use super::composed::Composed;
+use super::engine::{Engine, Then, has_tape};
 use super::layout::branch_operator;
 use super::params::Params;
 use super::{BN_EPS, Result, Supernet};
@@ -45,11 +48,9 @@ impl Statistics {
 /// Where BN takes its statistics from.
 #[derive(Debug)]
 pub enum BatchNorm<'a> {
-    /// The batch; what was seen is appended, by BN name, and gradients are recorded.
-    Train(&'a mut Vec<(String, BatchStats)>),
-    /// The batch, appended as in training, but without gradients.
+    /// The batch; what was seen is appended, by BN name.
     Observe(&'a mut Vec<(String, BatchStats)>),
-    /// Given statistics, without gradients.
+    /// Given statistics.
     Eval(&'a Statistics),
 }
 
@@ -63,7 +64,7 @@ pub enum Outputs {
 }
 
 impl Supernet {
-    /// Saliency maps `[N, H, W, 1]` in [0, 1], at the input's size, of the sub-network `arch`.
+    /// Saliency maps `[N, H, W, 1]` in [0, 1], at the input's size, of the sub-network `arch`, without gradients.
     ///
     /// `image`: `[N, H, W, 3]`, normalised.
     pub fn forward(
@@ -73,12 +74,47 @@ impl Supernet {
         bn: &mut BatchNorm<'_>,
         outputs: Outputs,
     ) -> Result<Vec<Tensor>> {
+        if has_tape(image.device()) {
+            self.observe(&mut Tape::new(false), arch, image, bn, outputs)
+        } else {
+            self.observe(&mut Composed::new(false), arch, image, bn, outputs)
+        }
+    }
+
+    fn observe<E: Engine>(
+        &self,
+        engine: &mut E,
+        arch: &Architecture,
+        image: &Tensor,
+        bn: &mut BatchNorm<'_>,
+        outputs: Outputs,
+    ) -> Result<Vec<Tensor>> {
+        let fixed = match bn {
+            BatchNorm::Observe(_) => None,
+            BatchNorm::Eval(statistics) => Some(*statistics),
+        };
+        let maps = self.run(engine, arch, image, fixed, outputs)?;
+        if let BatchNorm::Observe(seen) = bn {
+            seen.extend(engine.seen());
+        }
+        Ok(maps.iter().map(|map| engine.output(map)).collect::<candle_core::Result<_>>()?)
+    }
+
+    /// The maps as values of the engine, with the statistics of the batch unless others are given.
+    pub(super) fn run<E: Engine>(
+        &self,
+        engine: &mut E,
+        arch: &Architecture,
+        image: &Tensor,
+        fixed: Option<&Statistics>,
+        outputs: Outputs,
+    ) -> Result<Vec<E::X>> {
         self.space.validate(arch)?;
-        let mut pass = Pass { net: self, act: activation(self.space.activation), bn };
+        let mut pass = Pass { net: self, act: activation(self.space.activation), fixed, engine };
         let levels = pass.backbone(arch, image)?;
-        let transported =
+        let mut decoded =
             (0..levels.len()).map(|i| pass.transport(&arch.transport[i], i, &levels)).collect::<Result<Vec<_>>>()?;
-        let mut decoded = transported;
+        drop(levels);
         for i in (0..decoded.len()).rev() {
             decoded[i] = pass.decoder(&arch.decoder[i], i, &decoded)?;
         }
@@ -99,113 +135,106 @@ pub(crate) fn activation(kind: ActivationKind) -> Activation {
 }
 
 /// Transformed centre crop of a multi-scale unit's depthwise tensor, `[channels, 1, kernel, kernel]`.
-pub(crate) fn kernel_weights(full: &Tensor, transform: &Tensor, channels: usize, kernel: usize) -> Result<Tensor> {
+pub(crate) fn kernel_weights(full: &Tensor, transform: &Tensor, channels: usize, kernel: usize) -> candle_core::Result<Tensor> {
     let margin = (full.dim(2)? - kernel) / 2;
     let crop = full.narrow(0, 0, channels)?.narrow(2, margin, kernel)?.narrow(3, margin, kernel)?;
     let flat = crop.contiguous()?.reshape((channels, kernel * kernel))?;
-    Ok(flat.matmul(&transform.t()?)?.reshape((channels, 1, kernel, kernel))?)
+    flat.matmul(&transform.t()?)?.reshape((channels, 1, kernel, kernel))
 }
 
-struct Pass<'a, 'b> {
+struct Pass<'a, E> {
     net: &'a Supernet,
     act: Activation,
-    bn: &'a mut BatchNorm<'b>,
+    fixed: Option<&'a Statistics>,
+    engine: &'a mut E,
 }
 
-impl Pass<'_, '_> {
-    fn tensor(&self, name: &str) -> Result<Tensor> {
-        let tensor = self.net.params.weight(name)?;
-        Ok(if matches!(self.bn, BatchNorm::Train(_)) { tensor.clone() } else { tensor.detach() })
+impl<E: Engine> Pass<'_, E> {
+    fn weight(&self, name: String) -> Result<Weight> {
+        Ok(Weight { tensor: self.net.params.weight(&name)?.clone(), name })
     }
 
-    /// First `out` rows and `input` columns of a convolution.
-    fn conv_weight(&self, name: &str, out: usize, input: usize) -> Result<Tensor> {
-        Ok(self.tensor(&format!("{name}.weight"))?.narrow(0, 0, out)?.narrow(1, 0, input)?.contiguous()?)
+    fn conv_weight(&self, name: &str) -> Result<Weight> {
+        self.weight(format!("{name}.weight"))
     }
 
-    fn pointwise(&self, name: &str, x: &Tensor, out: usize) -> Result<Tensor> {
-        Ok(ops::pointwise_conv(x, &self.conv_weight(name, out, x.dim(3)?)?)?)
+    /// The BN `name` over `channels` channels.
+    fn norm(&self, name: &str, channels: usize) -> Result<Norm> {
+        Ok(Norm {
+            name: name.to_owned(),
+            gamma: self.conv_weight(name)?,
+            beta: self.weight(format!("{name}.bias"))?,
+            fixed: self.fixed.map(|statistics| statistics.get(name, channels)).transpose()?,
+            eps: BN_EPS,
+        })
     }
 
-    fn batch_norm(&mut self, name: &str, x: &Tensor, act: Activation) -> Result<Tensor> {
-        let channels = x.dim(3)?;
-        let gamma = self.tensor(&format!("{name}.weight"))?.narrow(0, 0, channels)?;
-        let beta = self.tensor(&format!("{name}.bias"))?.narrow(0, 0, channels)?;
-        match &mut *self.bn {
-            BatchNorm::Train(seen) | BatchNorm::Observe(seen) => {
-                let (y, stats) = ops::batch_norm_train(x, &gamma, &beta, BN_EPS, act)?;
-                seen.push((name.to_owned(), stats));
-                Ok(y)
-            }
-            BatchNorm::Eval(statistics) => {
-                let (mean, var) = statistics.get(name, channels)?;
-                Ok(ops::batch_norm_eval(x, &gamma, &beta, &mean, &var, BN_EPS, act)?)
-            }
-        }
+    fn pointwise(&mut self, name: &str, x: &E::X, out: usize, act: Activation) -> Result<E::X> {
+        let w = self.conv_weight(name)?;
+        Ok(self.engine.pointwise(x, None, &w, out, Then { norm: None, residual: None, act })?)
     }
 
-    fn pointwise_bn(&mut self, conv: &str, bn: &str, x: &Tensor, out: usize, act: Activation) -> Result<Tensor> {
-        let y = self.pointwise(conv, x, out)?;
-        self.batch_norm(bn, &y, act)
+    fn pointwise_bn(&mut self, conv: &str, bn: &str, x: &E::X, out: usize, act: Activation) -> Result<E::X> {
+        let (w, norm) = (self.conv_weight(conv)?, self.norm(bn, out)?);
+        Ok(self.engine.pointwise(x, None, &w, out, Then { norm: Some(&norm), residual: None, act })?)
     }
 
-    /// Searchable multi-scale unit: mean of the chosen branches (thesis eq. 3.1).
-    fn smsu(&mut self, prefix: &str, x: &Tensor, kernels: &[u32], stride: usize) -> Result<Tensor> {
-        let channels = x.dim(3)?;
-        let full = self.tensor(&format!("{prefix}.conv.weight"))?;
-        let mut branches = Vec::with_capacity(kernels.len());
-        for kernel in kernels {
-            let transform = self.tensor(&format!("{prefix}.ks_{kernel}"))?;
-            let weight = kernel_weights(&full, &transform, channels, *kernel as usize)?;
-            let y = ops::depthwise_conv2d(x, &weight, stride, 1)?;
-            branches.push(self.batch_norm(&format!("{prefix}.bn_dict.ks_{kernel}.bn"), &y, Activation::Identity)?);
-        }
-        Ok(ops::mean_of(&branches)?)
+    /// Searchable multi-scale unit: mean of the chosen branches (thesis eq. 3.1), then an activation.
+    fn smsu(&mut self, prefix: &str, x: &E::X, kernels: &[u32], stride: usize, act: Activation) -> Result<E::X> {
+        let channels = E::dims(x)?[3];
+        let full = self.weight(format!("{prefix}.conv.weight"))?;
+        let branches = kernels
+            .iter()
+            .map(|kernel| {
+                Ok(Branch {
+                    kernel: *kernel as usize,
+                    transform: self.weight(format!("{prefix}.ks_{kernel}"))?,
+                    norm: self.norm(&format!("{prefix}.bn_dict.ks_{kernel}.bn"), channels)?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(self.engine.multi_scale(x, &full, &branches, stride, act)?)
     }
 
-    fn squeeze_excite(&self, prefix: &str, x: &Tensor, reduction: usize) -> Result<Tensor> {
-        let mid = x.dim(3)?;
-        let squeezed = (mid / reduction).max(1);
-        let pooled = ops::global_avg_pool(x)?;
-        let dense = |name: &str, x: &Tensor, out: usize, input: usize| -> Result<Tensor> {
+    fn squeeze_excite(&self, prefix: &str, mid: usize, reduction: usize) -> Result<Gate> {
+        let dense = |name: &str| -> Result<(Weight, Weight)> {
             let name = format!("{prefix}.fc.{name}.conv");
-            let weight = self.conv_weight(&name, out, input)?.reshape((out, input))?;
-            let bias = self.tensor(&format!("{name}.bias"))?.narrow(0, 0, out)?;
-            Ok(x.matmul(&weight.t()?)?.broadcast_add(&bias)?)
+            Ok((self.conv_weight(&name)?, self.weight(format!("{name}.bias"))?))
         };
-        let hidden = ops::activation(&dense("reduce", &pooled, squeezed, mid)?, Activation::Relu)?;
-        let scale = ops::activation(&dense("expand", &hidden, mid, squeezed)?, Activation::HardSigmoid)?;
-        Ok(ops::scale_channels(x, &scale)?)
+        Ok(Gate { reduce: dense("reduce")?, expand: dense("expand")?, squeezed: (mid / reduction).max(1) })
     }
 
-    fn mbconv(&mut self, prefix: &str, x: &Tensor, layer: MbConv<'_>) -> Result<Tensor> {
-        let (input, out) = (x.dim(3)?, layer.channels);
+    fn mbconv(&mut self, prefix: &str, x: &E::X, layer: MbConv<'_>) -> Result<E::X> {
+        let (input, out) = (E::dims(x)?[3], layer.channels);
+        let mid = input * layer.expand;
         let (conv, bn) =
             (format!("{prefix}.inverted_bottleneck.conv.conv"), format!("{prefix}.inverted_bottleneck.bn.bn"));
-        let y = self.pointwise_bn(&conv, &bn, x, input * layer.expand, self.act)?;
-        let y = self.smsu(&format!("{prefix}.depth_conv.convbn"), &y, layer.kernels, layer.stride)?;
-        let mut y = ops::activation(&y, self.act)?;
-        if let Some(se) = self.net.space.squeeze_excite {
-            y = self.squeeze_excite(&format!("{prefix}.depth_conv.se"), &y, se.reduction as usize)?;
-        }
-        let (conv, bn) = (format!("{prefix}.point_linear.conv.conv"), format!("{prefix}.point_linear.bn.bn"));
-        let y = self.pointwise_bn(&conv, &bn, &y, out, Activation::Identity)?;
+        let y = self.pointwise_bn(&conv, &bn, x, mid, self.act)?;
+        let y = self.smsu(&format!("{prefix}.depth_conv.convbn"), &y, layer.kernels, layer.stride, self.act)?;
+        let gate = self.net.space.squeeze_excite.map(|se| {
+            self.squeeze_excite(&format!("{prefix}.depth_conv.se"), mid, se.reduction as usize)
+        });
+        let gate = gate.transpose()?;
         let mut shortcut = x.clone();
         if layer.stride > 1 {
-            shortcut = ops::avg_pool2d(&shortcut, layer.stride)?;
+            shortcut = self.engine.avg_pool(&shortcut, layer.stride)?;
         }
         if input != out {
-            shortcut = self.pointwise(&format!("{prefix}.identity_conv.conv"), &shortcut, out)?;
+            shortcut = self.pointwise(&format!("{prefix}.identity_conv.conv"), &shortcut, out, Activation::Identity)?;
         }
-        Ok((y + shortcut)?)
+        let w = self.conv_weight(&format!("{prefix}.point_linear.conv.conv"))?;
+        let norm = self.norm(&format!("{prefix}.point_linear.bn.bn"), out)?;
+        let then = Then { norm: Some(&norm), residual: Some(&shortcut), act: Activation::Identity };
+        Ok(self.engine.pointwise(&y, gate.as_ref(), &w, out, then)?)
     }
 
     /// Backbone outputs at the pyramid levels, finest first.
-    fn backbone(&mut self, arch: &Architecture, image: &Tensor) -> Result<Vec<Tensor>> {
+    fn backbone(&mut self, arch: &Architecture, image: &Tensor) -> Result<Vec<E::X>> {
         let space = &self.net.space;
-        let weight = self.conv_weight("backbone.stem.stemconv.conv", arch.stem as usize, image.dim(3)?)?;
-        let x = ops::conv2d(image, &weight, space.stem.stride as usize, space.stem.kernel as usize / 2)?;
-        let mut x = self.batch_norm("backbone.stem.stemnorm.bn", &x, self.act)?;
+        let (w, out) = (self.conv_weight("backbone.stem.stemconv.conv")?, arch.stem as usize);
+        let norm = self.norm("backbone.stem.stemnorm.bn", out)?;
+        let x = self.engine.input(image)?;
+        let mut x = self.engine.conv(&x, &w, out, space.stem.stride as usize, &norm, self.act)?;
         let mut levels = Vec::with_capacity(space.levels.len());
         for (i, (layers, stage)) in arch.stages.iter().zip(&space.stages).enumerate() {
             for (d, layer) in layers.iter().enumerate() {
@@ -224,76 +253,60 @@ impl Pass<'_, '_> {
         Ok(levels)
     }
 
-    fn branch(
-        &mut self,
-        part: &str,
-        level: usize,
-        source: usize,
-        levels: &[Tensor],
-        act: Activation,
-    ) -> Result<Tensor> {
-        if source == level {
-            return Ok(levels[level].clone());
+    /// Mean of the chosen sources, brought to the level's channels and size.
+    fn fuse(&mut self, part: &str, choice: &LevelChoice, level: usize, levels: &[E::X], act: Activation) -> Result<E::X> {
+        let [_, height, width, channels] = E::dims(&levels[level])?;
+        let (mut same, mut coarse) = (Vec::new(), Vec::new());
+        for source in choice.sources.iter().map(|source| *source as usize) {
+            let x = &levels[source];
+            if source == level {
+                same.push(x.clone());
+                continue;
+            }
+            let prefix = format!("{part}.branches.level_{level}.{source}.{}", branch_operator(level, source));
+            let (conv, bn) = (format!("{prefix}.conv.conv"), format!("{prefix}.bn.bn"));
+            if source > level {
+                coarse.push(self.pointwise_bn(&conv, &bn, x, channels, act)?);
+            } else {
+                let pooled = self.engine.max_pool(x, E::dims(x)?[1] / height)?;
+                same.push(self.pointwise_bn(&conv, &bn, &pooled, channels, act)?);
+            }
         }
-        let prefix = format!("{part}.branches.level_{level}.{source}.{}", branch_operator(level, source));
-        let (conv, bn) = (format!("{prefix}.conv.conv"), format!("{prefix}.bn.bn"));
-        let (_, height, width, channels) = levels[level].dims4()?;
-        if source > level {
-            let y = self.pointwise_bn(&conv, &bn, &levels[source], channels, act)?;
-            Ok(ops::upsample_bilinear2d(&y, height, width, true)?)
-        } else {
-            let ratio = levels[source].dim(1)? / height;
-            let pooled = ops::max_pool2d(&levels[source], ratio)?;
-            self.pointwise_bn(&conv, &bn, &pooled, channels, act)
-        }
+        Ok(self.engine.fuse(&same, &coarse, (height, width))?)
     }
 
-    fn fuse(
+    /// One multi-scale unit and pointwise convolution of a fusion, with what follows.
+    fn fusion_unit(
         &mut self,
-        part: &str,
-        choice: &LevelChoice,
-        level: usize,
-        levels: &[Tensor],
-        act: Activation,
-    ) -> Result<Tensor> {
-        let branches = choice
-            .sources
-            .iter()
-            .map(|source| self.branch(part, level, *source as usize, levels, act))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(ops::mean_of(&branches)?)
+        prefix: &str,
+        unit: u32,
+        x: &E::X,
+        kernels: &[u32],
+        residual: Option<&E::X>,
+    ) -> Result<E::X> {
+        let y = self.smsu(&format!("{prefix}.depthwise{unit}"), x, kernels, 1, Activation::Identity)?;
+        let channels = E::dims(x)?[3];
+        let w = self.conv_weight(&format!("{prefix}.pointwise{unit}.conv"))?;
+        let norm = self.norm(&format!("{prefix}.bn{unit}.bn"), channels)?;
+        Ok(self.engine.pointwise(&y, None, &w, channels, Then { norm: Some(&norm), residual, act: self.act })?)
     }
 
-    /// One multi-scale unit and pointwise convolution of a fusion.
-    fn fusion_unit(&mut self, prefix: &str, unit: u32, x: &Tensor, kernels: &[u32], act: Activation) -> Result<Tensor> {
-        let y = self.smsu(&format!("{prefix}.depthwise{unit}"), x, kernels, 1)?;
-        let channels = x.dim(3)?;
-        self.pointwise_bn(
-            &format!("{prefix}.pointwise{unit}.conv"),
-            &format!("{prefix}.bn{unit}.bn"),
-            &y,
-            channels,
-            act,
-        )
-    }
-
-    fn transport(&mut self, choice: &LevelChoice, level: usize, levels: &[Tensor]) -> Result<Tensor> {
+    fn transport(&mut self, choice: &LevelChoice, level: usize, levels: &[E::X]) -> Result<E::X> {
         let x = self.fuse("transport", choice, level, levels, Activation::Identity)?;
         let prefix = format!("transport.mainops.level_{level}.fusion");
-        let y = self.fusion_unit(&prefix, 1, &x, &choice.kernels, self.act)?;
-        let y = self.fusion_unit(&prefix, 2, &y, &choice.kernels, Activation::Identity)?;
-        Ok(ops::activation(&(x + y)?, self.act)?)
+        let y = self.fusion_unit(&prefix, 1, &x, &choice.kernels, None)?;
+        self.fusion_unit(&prefix, 2, &y, &choice.kernels, Some(&x))
     }
 
-    fn decoder(&mut self, choice: &LevelChoice, level: usize, levels: &[Tensor]) -> Result<Tensor> {
+    fn decoder(&mut self, choice: &LevelChoice, level: usize, levels: &[E::X]) -> Result<E::X> {
         let x = self.fuse("decoder", choice, level, levels, self.act)?;
-        self.fusion_unit(&format!("decoder.mainops.level_{level}.fusion"), 1, &x, &choice.kernels, self.act)
+        self.fusion_unit(&format!("decoder.mainops.level_{level}.fusion"), 1, &x, &choice.kernels, None)
     }
 
-    fn head(&self, level: usize, x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-        let y = self.pointwise(&format!("decoder.decoder_dict.level_{level}.conv.conv"), x, 1)?;
-        let y = ops::activation(&y, Activation::Sigmoid)?;
-        Ok(ops::upsample_bilinear2d(&y, size.0, size.1, true)?)
+    fn head(&mut self, level: usize, x: &E::X, size: (usize, usize)) -> Result<E::X> {
+        let name = format!("decoder.decoder_dict.level_{level}.conv.conv");
+        let y = self.pointwise(&name, x, 1, Activation::Sigmoid)?;
+        Ok(self.engine.fuse(&[], &[y], size)?)
     }
 }
 

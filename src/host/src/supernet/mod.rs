@@ -3,6 +3,8 @@
 //! Only the largest network's tensors exist; a sub-network reads their first rows, columns, layers and centre crops.
 //! Activations are `[N, H, W, C]`.
 
+mod composed;
+mod engine;
 mod error;
 mod forward;
 mod layout;

@@ -124,6 +124,11 @@ impl Params {
         Ok(())
     }
 
+    /// The trainable tensors with their names, in the order of the names.
+    pub fn trainable(&self) -> impl Iterator<Item = (&str, &Var)> + '_ {
+        self.weights.iter().map(|(name, var)| (name.as_str(), var))
+    }
+
     /// A trainable tensor by name.
     pub(crate) fn weight(&self, name: &str) -> Result<&Tensor> {
         self.weights.get(name).map(Var::as_tensor).ok_or_else(|| Error::NoTensor { name: name.to_owned() })

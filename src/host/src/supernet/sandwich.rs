@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
 use inas_nn::ops::{self, BatchStats};
+use inas_nn::tape::{Gradients, Tape};
 use inas_space::{Architecture, Space};
 use rand::Rng;
 
-use super::forward::{BatchNorm, Outputs};
+use super::composed::Composed;
+use super::engine::{Engine as _, has_tape};
+use super::forward::Outputs;
 use super::{AUX_WEIGHT, BN_MOMENTUM, Error, Result, Supernet};
 
 /// The sub-networks of a step, the largest (the teacher) first.
@@ -46,37 +50,78 @@ impl Supernet {
     pub fn sandwich(&mut self, image: &Tensor, label: &Tensor, sandwich: &Sandwich, keep_maps: bool) -> Result<Step> {
         let mut step = Step { losses: Vec::new(), grads: BTreeMap::new(), maps: Vec::new() };
         let mut teacher: Option<Tensor> = None;
+        let mut gradients = Gradients::new();
         for (which, arch) in sandwich.archs.iter().enumerate() {
-            let mut seen = Vec::new();
-            let maps = self.forward(arch, image, &mut BatchNorm::Train(&mut seen), Outputs::All)?;
-            self.params.track(&seen)?;
-            let loss = deep_supervision(&maps, |map| match &teacher {
-                None => ops::bce_loss(map, label),
-                Some(soft) => ops::mse_loss(map, soft),
-            })?;
-            let value = loss.to_scalar::<f32>()?;
-            if !value.is_finite() {
-                return Err(Error::LossNotFinite { loss: value, which });
-            }
-            step.losses.push(value);
-            let mut grads = loss.backward()?;
-            for (name, var) in &self.params.weights {
-                if let Some(grad) = grads.remove(var) {
-                    let sum = match step.grads.remove(name) {
-                        Some(sum) => (sum + grad)?,
-                        None => grad,
-                    };
-                    step.grads.insert(name.clone(), sum);
+            let learn = |maps: &[Tensor]| {
+                let loss = deep_supervision(maps, |map| match &teacher {
+                    None => ops::bce_loss(map, label),
+                    Some(soft) => ops::mse_loss(map, soft),
+                })?;
+                let value = loss.to_scalar::<f32>()?;
+                if !value.is_finite() {
+                    return Err(Error::LossNotFinite { loss: value, which });
                 }
-            }
+                Ok((value, loss.backward()?))
+            };
+            let (maps, value) = if has_tape(image.device()) {
+                self.on_tape(arch, image, learn, &mut gradients)?
+            } else {
+                self.composed(arch, image, learn, &mut step.grads)?
+            };
+            step.losses.push(value);
             if teacher.is_none() {
-                teacher = Some(maps[0].detach());
+                teacher = Some(maps[0].clone());
             }
             if keep_maps {
-                step.maps.push(maps.iter().map(Tensor::detach).collect());
+                step.maps.push(maps);
             }
         }
+        step.grads.extend(gradients.into_tensors()?);
         Ok(step)
+    }
+
+    /// Maps and loss of one sub-network; its gradients are added to `sums`.
+    fn on_tape(
+        &mut self,
+        arch: &Architecture,
+        image: &Tensor,
+        learn: impl FnOnce(&[Tensor]) -> Result<(f32, GradStore)>,
+        sums: &mut Gradients<f32>,
+    ) -> Result<(Vec<Tensor>, f32)> {
+        let mut tape = Tape::new(true);
+        let values = self.run(&mut tape, arch, image, None, Outputs::All)?;
+        self.params.track(&tape.seen)?;
+        // The losses see the maps as variables; what they give starts the way back.
+        let vars = values.iter().map(|v| Var::from_tensor(&v.to_tensor()?)).collect::<candle_core::Result<Vec<_>>>()?;
+        let maps: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+        let (loss, mut grads) = learn(&maps)?;
+        let seeds = values.into_iter().zip(&vars).filter_map(|(v, var)| Some((v, grads.remove(var)?))).collect();
+        tape.backward(seeds, sums)?;
+        Ok((maps.iter().map(Tensor::detach).collect(), loss))
+    }
+
+    /// As [`Self::on_tape`], with candle's graph.
+    fn composed(
+        &mut self,
+        arch: &Architecture,
+        image: &Tensor,
+        learn: impl FnOnce(&[Tensor]) -> Result<(f32, GradStore)>,
+        sums: &mut BTreeMap<String, Tensor>,
+    ) -> Result<(Vec<Tensor>, f32)> {
+        let mut engine = Composed::new(true);
+        let maps = self.run(&mut engine, arch, image, None, Outputs::All)?;
+        self.params.track(&engine.seen())?;
+        let (loss, mut grads) = learn(&maps)?;
+        for (name, var) in &self.params.weights {
+            if let Some(grad) = grads.remove(var) {
+                let sum = match sums.remove(name) {
+                    Some(sum) => (sum + grad)?,
+                    None => grad,
+                };
+                sums.insert(name.clone(), sum);
+            }
+        }
+        Ok((maps.iter().map(Tensor::detach).collect(), loss))
     }
 }
 

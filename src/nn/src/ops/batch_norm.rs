@@ -235,7 +235,7 @@ fn stats<T: Real>(x: &[T], c: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 #[inline(always)]
-fn block_moments<T: Real>(block: &[T], inv_rows: T, mean: &mut [T], sq: &mut [T]) {
+pub(crate) fn block_moments<T: Real>(block: &[T], inv_rows: T, mean: &mut [T], sq: &mut [T]) {
     let c = mean.len();
     let sq = &mut sq[..c];
     mean.fill(T::zero());
@@ -256,18 +256,19 @@ fn block_moments<T: Real>(block: &[T], inv_rows: T, mean: &mut [T], sq: &mut [T]
     }
 }
 
-struct Moments {
-    n: usize,
-    mean: Vec<f64>,
-    m2: Vec<f64>,
+pub(crate) struct Moments {
+    pub(crate) n: usize,
+    pub(crate) mean: Vec<f64>,
+    /// Sum of squared deviations.
+    pub(crate) m2: Vec<f64>,
 }
 
 impl Moments {
-    fn new(c: usize) -> Self {
+    pub(crate) fn new(c: usize) -> Self {
         Self { n: 0, mean: vec![0.0; c], m2: vec![0.0; c] }
     }
 
-    fn join(&mut self, n: usize, mean: impl Iterator<Item = f64>, m2: impl Iterator<Item = f64>) {
+    pub(crate) fn join(&mut self, n: usize, mean: impl Iterator<Item = f64>, m2: impl Iterator<Item = f64>) {
         let share = n as f64 / (self.n + n) as f64;
         let cross = share * self.n as f64;
         let mine = self.mean.iter_mut().zip(&mut self.m2);
@@ -329,7 +330,7 @@ fn sums<T: Real, A: Act>(x: &[T], g: &[T], affine: &Affine<'_, T>) -> (Vec<f64>,
     (sum, dot)
 }
 
-fn add_wide<T: Real>(to: &mut [f64], from: &[T]) {
+pub(crate) fn add_wide<T: Real>(to: &mut [f64], from: &[T]) {
     for (a, b) in to.iter_mut().zip(from) {
         *a += b.wide();
     }

@@ -30,10 +30,10 @@ pub fn upsample_bilinear2d(x: &Tensor, out_h: usize, out_w: usize, align_corners
 
 /// Where an output index reads: the lower source index, the upper one, and the weight
 /// of the upper one.
-pub(super) type Source = (usize, usize, f64);
+pub(crate) type Source = (usize, usize, f64);
 
 /// The sources of every output index along one axis.
-pub(super) fn axis(len: usize, out: usize, align_corners: bool) -> Vec<Source> {
+pub(crate) fn axis(len: usize, out: usize, align_corners: bool) -> Vec<Source> {
     (0..out)
         .map(|i| {
             let at = if align_corners {
@@ -47,13 +47,15 @@ pub(super) fn axis(len: usize, out: usize, align_corners: bool) -> Vec<Source> {
         .collect()
 }
 
-struct Bilinear {
-    n: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    ys: Vec<Source>,
-    xs: Vec<Source>,
+/// One resampling.
+#[derive(Debug)]
+pub(crate) struct Bilinear {
+    pub(crate) n: usize,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) c: usize,
+    pub(crate) ys: Vec<Source>,
+    pub(crate) xs: Vec<Source>,
 }
 
 impl Bilinear {
@@ -81,7 +83,35 @@ impl Bilinear {
         y
     }
 
+    /// Adds one output row to `y`; `mixed` is room for an input row.
+    pub(crate) fn add_row<T: Real>(&self, x: &[T], row: usize, mixed: &mut [T], y: &mut [T]) {
+        let (ho, c, line) = (self.ys.len(), self.c, self.w * self.c);
+        let (img, (y0, y1, ty)) = (row / ho, self.ys[row % ho]);
+        let a = &x[(img * self.h + y0) * line..][..line];
+        let b = &x[(img * self.h + y1) * line..][..line];
+        let mixed = &mut mixed[..line];
+        simd(
+            #[inline(always)]
+            || {
+                lerp(mixed, a, b, T::of(ty));
+                for (y, &(x0, x1, tx)) in y.chunks_exact_mut(c).zip(&self.xs) {
+                    let (a, b, t) = (&mixed[x0 * c..][..c], &mixed[x1 * c..][..c], T::of(tx));
+                    for (y, (&a, &b)) in y.iter_mut().zip(a.iter().zip(b)) {
+                        *y += t.fma(b - a, a);
+                    }
+                }
+            },
+        );
+    }
+
     fn backward<T: Real>(&self, g: &[T]) -> Vec<T> {
+        let mut dx = vec![T::zero(); self.n * self.h * self.w * self.c];
+        self.add_backward(g, &mut dx);
+        dx
+    }
+
+    /// Adds the input gradient to `dx`.
+    pub(crate) fn add_backward<T: Real>(&self, g: &[T], dx: &mut [T]) {
         let (ho, c, line) = (self.ys.len(), self.c, self.xs.len() * self.c);
         // For each input row the output rows that read it.
         let mut readers = vec![Vec::new(); self.h];
@@ -89,7 +119,6 @@ impl Bilinear {
             readers[y0].push((oy, T::of(1.0 - t)));
             readers[y1].push((oy, T::of(t)));
         }
-        let mut dx = vec![T::zero(); self.n * self.h * self.w * c];
         dx.par_chunks_mut(self.w * c).enumerate().for_each_init(
             || vec![T::zero(); line],
             |mixed, (row, dx)| {
@@ -109,7 +138,6 @@ impl Bilinear {
                 );
             },
         );
-        dx
     }
 }
 

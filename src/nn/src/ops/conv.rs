@@ -31,25 +31,26 @@ pub fn conv2d(x: &Tensor, w: &Tensor, stride: usize, padding: usize) -> Result<T
     x.apply_op2(w, Conv { n, h, w: wd, c, k, stride, padding })
 }
 
-#[derive(Clone, Copy)]
-struct Conv {
-    n: usize,
-    h: usize,
-    w: usize,
-    c: usize,
-    k: usize,
-    stride: usize,
-    padding: usize,
+/// Shapes of one dense convolution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conv {
+    pub(crate) n: usize,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) c: usize,
+    pub(crate) k: usize,
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
 }
 
 impl Conv {
-    fn out(&self) -> (usize, usize) {
+    pub(crate) fn out(&self) -> (usize, usize) {
         let f = |v: usize| (v + 2 * self.padding - self.k) / self.stride + 1;
         (f(self.h), f(self.w))
     }
 
     /// Rows and columns of the patch matrix.
-    fn patches(&self) -> (usize, usize) {
+    pub(crate) fn patches(&self) -> (usize, usize) {
         let (ho, wo) = self.out();
         (self.n * ho * wo, self.k * self.k * self.c)
     }
@@ -57,9 +58,16 @@ impl Conv {
     /// Patch matrix `[N H' W', k k I]`.
     fn im2col<T: Real>(&self, x: &[T]) -> Vec<T> {
         let (rows, cols) = self.patches();
+        let mut out = vec![T::zero(); rows * cols];
+        self.im2col_into(x, &mut out);
+        out
+    }
+
+    /// Writes the patches into zeros.
+    pub(crate) fn im2col_into<T: Real>(&self, x: &[T], out: &mut [T]) {
+        let (_, cols) = self.patches();
         let (ho, wo) = self.out();
         let Self { h, w, c, k, stride, padding, .. } = *self;
-        let mut out = vec![T::zero(); rows * cols];
         out.par_chunks_mut(wo * cols).enumerate().for_each(|(row, out)| {
             let (img, oy) = (row / ho, row % ho);
             for (ox, patch) in out.chunks_exact_mut(cols).enumerate() {
@@ -81,7 +89,6 @@ impl Conv {
                 }
             }
         });
-        out
     }
 
     /// Transpose of [`Self::im2col`]: sums every entry back to its pixel.

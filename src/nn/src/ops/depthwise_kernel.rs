@@ -64,9 +64,38 @@ impl Geometry {
     }
 
     pub(crate) fn forward<T: Real>(&self, x: &[T], weights: &[T]) -> Vec<T> {
+        let mut y = vec![T::zero(); self.n * self.ho() * self.wo() * self.c];
+        self.forward_into(x, weights, &mut y, || (), |(), _| ());
+        y
+    }
+
+    /// Overwrites `y`, in fixed parts; `see` gets each row while it is in cache, with its part's value of `init`.
+    pub(crate) fn forward_into<T: Real, A: Send>(
+        &self,
+        x: &[T],
+        weights: &[T],
+        y: &mut [T],
+        init: impl Fn() -> A + Sync,
+        see: impl Fn(&mut A, &mut [T]) + Sync,
+    ) -> Vec<A> {
+        let (ho, row_len) = (self.ho(), self.wo() * self.c);
+        let part = part_len(self.n * ho);
+        y.par_chunks_mut(part * row_len)
+            .enumerate()
+            .map(|(p, y)| {
+                let mut seen = init();
+                for (r, dst) in y.chunks_exact_mut(row_len).enumerate() {
+                    self.forward_row(x, weights, p * part + r, dst);
+                    see(&mut seen, dst);
+                }
+                seen
+            })
+            .collect()
+    }
+
+    pub(crate) fn forward_row<T: Real>(&self, x: &[T], weights: &[T], row: usize, dst: &mut [T]) {
         let (ho, wo, c) = (self.ho(), self.wo(), self.c);
-        let mut y = vec![T::zero(); self.n * ho * wo * c];
-        y.par_chunks_mut(wo * c).enumerate().for_each(|(row, dst)| {
+        {
             let (img, oy) = (row / ho, row % ho);
             let mut taps = Vec::with_capacity(self.k * self.k);
             for ky in 0..self.k {
@@ -91,15 +120,21 @@ impl Geometry {
                 count: wo,
                 in_step: self.s,
                 group: self.group(),
+                add: false,
             };
             Arch::new().dispatch(run);
-        });
-        y
+        }
     }
 
     pub(crate) fn input_gradient<T: Real>(&self, g: &[T], weights: &[T]) -> Vec<T> {
+        let mut dx = vec![T::zero(); self.n * self.h * self.w * self.c];
+        self.input_gradient_into(g, weights, &mut dx, false);
+        dx
+    }
+
+    /// Overwrites `dx`, or adds to it.
+    pub(crate) fn input_gradient_into<T: Real>(&self, g: &[T], weights: &[T], dx: &mut [T], add: bool) {
         let (ho, wo, c, s) = (self.ho(), self.wo(), self.c, self.s);
-        let mut dx = vec![T::zero(); self.n * self.h * self.w * c];
         dx.par_chunks_mut(self.w * c).enumerate().for_each(|(row, dst)| {
             let (img, iy) = (row / self.h, row % self.h);
             let mut taps = Vec::with_capacity(self.k * self.k);
@@ -137,11 +172,11 @@ impl Geometry {
                     count,
                     in_step: 1,
                     group: self.group(),
+                    add,
                 };
                 Arch::new().dispatch(run);
             }
         });
-        dx
     }
 
     /// Gradient of the weights, `[k, k, C]`: partial sums over fixed ranges of output
@@ -195,6 +230,8 @@ struct Run<'a, T> {
     /// The taps come in groups of this many with consecutive `dx`, and both steps are
     /// one: a source pixel then serves several taps. Zero when it is not so.
     group: usize,
+    /// Whether the sums are added to what is there.
+    add: bool,
 }
 
 impl<T: Real> WithSimd for Run<'_, T> {
@@ -237,6 +274,12 @@ impl<T: Real> Run<'_, T> {
     fn tile<S: Simd, const FULL: bool, const N: usize>(&mut self, s: S, c0: usize, len: usize, i: usize) {
         let (c, step, width) = (self.c, self.in_step, self.src_w as isize);
         let mut acc = [T::zeros(s); N];
+        if self.add {
+            for (t, acc) in acc.iter_mut().enumerate() {
+                let at = (self.first + (i + t) * self.out_step) * c + c0;
+                *acc = T::load::<S, FULL>(s, &self.dst[at..][..len]);
+            }
+        }
         for tap in self.taps {
             let x0 = tap.dx + (i * step) as isize;
             let x1 = x0 + ((N - 1) * step) as isize;
@@ -290,6 +333,12 @@ impl<T: Real> Run<'_, T> {
     ) {
         let c = self.c;
         let mut acc = [T::zeros(s); TILE];
+        if self.add {
+            for (t, acc) in acc.iter_mut().enumerate() {
+                let at = (self.first + i + t) * c + c0;
+                *acc = T::load::<S, FULL>(s, &self.dst[at..][..len]);
+            }
+        }
         for taps in self.taps.chunks_exact(K) {
             let w: [T::V<S>; K] =
                 std::array::from_fn(|j| T::load::<S, FULL>(s, &self.weights[taps[j].weight * c + c0..][..len]));

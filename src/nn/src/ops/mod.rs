@@ -4,17 +4,17 @@
 //! fails with a message that names the operator and the shapes when its inputs do not fit.
 
 mod activation;
-mod batch_norm;
-mod bilinear;
+pub(crate) mod batch_norm;
+pub(crate) mod bilinear;
 pub(crate) mod composite;
-mod conv;
+pub(crate) mod conv;
 mod depthwise;
-mod depthwise_kernel;
-mod loss;
+pub(crate) mod depthwise_kernel;
+pub(crate) mod loss;
 mod mean_of;
 mod pointwise;
-mod pool;
-mod squeeze;
+pub(crate) mod pool;
+pub(crate) mod squeeze;
 
 pub use activation::{Activation, activation};
 pub use batch_norm::{BatchStats, batch_norm_eval, batch_norm_train};

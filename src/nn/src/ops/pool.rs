@@ -29,33 +29,43 @@ pub fn avg_pool2d(x: &Tensor, k: usize) -> Result<Tensor> {
     if x.device().is_cpu() { x.apply_op1(pool) } else { composite::avg_pool2d(x, k) }
 }
 
-struct Pool {
+pub(crate) struct Pool {
     n: usize,
     h: usize,
     w: usize,
     c: usize,
     k: usize,
-    max: bool,
+    pub(crate) max: bool,
 }
 
 impl Pool {
     fn new(op: &str, x: &Tensor, k: usize, max: bool) -> Result<Self> {
         let (n, h, w, c) = nhwc(op, x)?;
+        Self::of(op, [n, h, w, c], k, max)
+    }
+
+    pub(crate) fn of(op: &str, [n, h, w, c]: [usize; 4], k: usize, max: bool) -> Result<Self> {
         if k == 0 || h < k || w < k {
-            bail!("{op}: a window of {k} does not fit an input of shape {:?}", x.dims())
+            bail!("{op}: a window of {k} does not fit an input of shape {:?}", [n, h, w, c])
         }
         Ok(Self { n, h, w, c, k, max })
     }
 
-    fn out(&self) -> (usize, usize) {
+    pub(crate) fn out(&self) -> (usize, usize) {
         (self.h / self.k, self.w / self.k)
     }
 
     fn forward<T: Real>(&self, x: &[T]) -> Vec<T> {
         let (ho, wo) = self.out();
+        let mut y = vec![T::zero(); self.n * ho * wo * self.c];
+        self.forward_into(x, &mut y);
+        y
+    }
+
+    pub(crate) fn forward_into<T: Real>(&self, x: &[T], y: &mut [T]) {
+        let (ho, wo) = self.out();
         let (c, k, row) = (self.c, self.k, self.w * self.c);
         let scale = T::of(1.0 / (k * k) as f64);
-        let mut y = vec![T::zero(); self.n * ho * wo * c];
         y.par_chunks_mut(wo * c).enumerate().for_each(|(r, y)| {
             let band = &x[((r / ho) * self.h + (r % ho) * k) * row..][..k * row];
             simd(
@@ -84,16 +94,20 @@ impl Pool {
                 },
             );
         });
-        y
     }
 
     fn backward<T: Real>(&self, x: &[T], g: &[T]) -> Vec<T> {
+        let mut dx = vec![T::zero(); x.len()];
+        self.add_backward(x, g, &mut dx);
+        dx
+    }
+
+    /// Adds the input gradient to `dx`; the mean does not read `x`.
+    pub(crate) fn add_backward<T: Real>(&self, x: &[T], g: &[T], dx: &mut [T]) {
         let (ho, wo) = self.out();
         let (c, k, row) = (self.c, self.k, self.w * self.c);
         let scale = T::of(1.0 / (k * k) as f64);
-        let mut dx = vec![T::zero(); x.len()];
         dx.par_chunks_mut(self.h * row).enumerate().for_each(|(img, dx)| {
-            let x = &x[img * self.h * row..][..self.h * row];
             let mut best = vec![T::zero(); c];
             let mut at = vec![0usize; c];
             for oy in 0..ho {
@@ -101,6 +115,7 @@ impl Pool {
                     let g = &g[((img * ho + oy) * wo + ox) * c..][..c];
                     let corner = oy * k * row + ox * k * c;
                     if self.max {
+                        let x = &x[img * self.h * row..][..self.h * row];
                         best.copy_from_slice(&x[corner..][..c]);
                         at.fill(corner);
                         for t in 1..k * k {
@@ -112,20 +127,19 @@ impl Pool {
                             }
                         }
                         for (i, &g) in g.iter().enumerate() {
-                            dx[at[i] + i] = g;
+                            dx[at[i] + i] += g;
                         }
                     } else {
                         for t in 0..k * k {
                             let to = corner + (t / k) * row + (t % k) * c;
                             for (d, &g) in dx[to..][..c].iter_mut().zip(g) {
-                                *d = g * scale;
+                                *d = g.fma(scale, *d);
                             }
                         }
                     }
                 }
             }
         });
-        dx
     }
 }
 

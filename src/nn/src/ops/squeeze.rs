@@ -31,7 +31,7 @@ pub fn scale_channels(x: &Tensor, s: &Tensor) -> Result<Tensor> {
 }
 
 /// Sums `a[row]` (or `a[row] * b[row]`) over the positions of each image, in fixed parts.
-fn image_sums<T: Real>(a: &[T], b: Option<&[T]>, n: usize, c: usize) -> Vec<T> {
+pub(crate) fn image_sums<T: Real>(a: &[T], b: Option<&[T]>, n: usize, c: usize) -> Vec<T> {
     let size = a.len() / n;
     let part = part_len(size / c) * c;
     let sums: Vec<Vec<f64>> = (0..n)

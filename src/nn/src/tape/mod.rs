@@ -1,0 +1,297 @@
+//! Reverse-mode differentiation for weight-sharing networks on the CPU.
+//!
+//! candle's own graph keeps every activation until the end, adds each gradient to a tensor of zeros, and pads the
+//! gradient of a slice to the whole parameter. A [`Tape`] records blocks (convolution, batch norm and activation as one)
+//! and runs them backward once: gradients of parameters are added in place where the slice lies, activations that are
+//! cheap to compute again are not kept, and every buffer is freed when its last reader has run and used again.
+//! Results do not depend on the number of threads.
+
+mod depthwise;
+mod fuse;
+mod norm;
+mod pointwise;
+mod simple;
+mod stem;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor, bail};
+
+use crate::kernel::with_data;
+use crate::ops::BatchStats;
+use crate::pool::Buf;
+pub use crate::real::Real;
+
+pub use depthwise::Branch;
+pub use pointwise::{After, Gate};
+
+/// A parameter and its name.
+#[derive(Debug, Clone)]
+pub struct Weight {
+    /// Under which its gradient is found.
+    pub name: String,
+    /// All of it; operators read the part they need.
+    pub tensor: Tensor,
+}
+
+/// A batch norm: its parameters, and its statistics unless those of the batch are to be used.
+#[derive(Debug, Clone)]
+pub struct Norm {
+    /// Under which the statistics of the batch are reported.
+    pub name: String,
+    /// Scale of each channel; the first ones are read.
+    pub gamma: Weight,
+    /// Shift of each channel; the first ones are read.
+    pub beta: Weight,
+    /// Mean and variance to use instead of those of the batch; nothing is recorded then.
+    pub fixed: Option<(Tensor, Tensor)>,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// An activation `[N, H, W, C]`.
+pub struct Value<T: Real> {
+    id: Option<usize>,
+    dims: [usize; 4],
+    data: Arc<Buf<T>>,
+    again: Option<Recipe<T>>,
+}
+
+impl<T: Real> Clone for Value<T> {
+    fn clone(&self) -> Self {
+        Self { id: self.id, dims: self.dims, data: self.data.clone(), again: self.again.clone() }
+    }
+}
+
+impl<T: Real> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").field("id", &self.id).field("dims", &self.dims).finish_non_exhaustive()
+    }
+}
+
+impl<T: Real> Value<T> {
+    /// `[N, H, W, C]`
+    pub fn dims(&self) -> [usize; 4] {
+        self.dims
+    }
+
+    /// Number of channels.
+    pub fn channels(&self) -> usize {
+        self.dims[3]
+    }
+
+    /// A copy as a tensor.
+    ///
+    /// # Errors
+    /// When candle cannot make the tensor.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        Tensor::from_slice(&self.data, &self.dims, &Device::Cpu)
+    }
+
+    /// What a backward pass needs to have these values.
+    fn saved(&self) -> Saved<T> {
+        match &self.again {
+            Some(recipe) => Saved::Again(recipe.clone()),
+            None => Saved::Kept(self.data.clone()),
+        }
+    }
+}
+
+type Recipe<T> = Arc<dyn Fn() -> Buf<T> + Send + Sync>;
+
+/// Values a backward pass reads: kept, or computed again.
+enum Saved<T: Real> {
+    Kept(Arc<Buf<T>>),
+    Again(Recipe<T>),
+}
+
+impl<T: Real> Saved<T> {
+    fn get(self) -> Arc<Buf<T>> {
+        match self {
+            Self::Kept(data) => data,
+            Self::Again(recipe) => Arc::new(recipe()),
+        }
+    }
+}
+
+/// The buffer itself when this is its last holder, else a copy.
+fn owned<T: Real>(data: Arc<Buf<T>>) -> Buf<T> {
+    Arc::try_unwrap(data).unwrap_or_else(|shared| Buf::copy(&shared))
+}
+
+type Step<T> = Box<dyn FnOnce(&mut Flow<'_, T>) -> Result<()> + Send>;
+
+/// A record of blocks that ran forward.
+pub struct Tape<T: Real> {
+    steps: Vec<Step<T>>,
+    recording: bool,
+    values: usize,
+    /// Statistics of every batch norm that used those of the batch, by name, in the order of the blocks.
+    pub seen: Vec<(String, BatchStats)>,
+}
+
+impl<T: Real> fmt::Debug for Tape<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tape").field("steps", &self.steps.len()).field("recording", &self.recording).finish()
+    }
+}
+
+impl<T: Real> Tape<T> {
+    /// An empty tape. Without `recording` blocks run forward only, and keep nothing.
+    pub fn new(recording: bool) -> Self {
+        Self { steps: Vec::new(), recording, values: 0, seen: Vec::new() }
+    }
+
+    /// An input `[N, H, W, C]` that takes no gradient.
+    ///
+    /// # Errors
+    /// When the tensor has another rank, dtype or device.
+    pub fn constant(&mut self, x: &Tensor) -> Result<Value<T>> {
+        let (n, h, w, c) = x.dims4()?;
+        let data = with_data::<T, _>(x, |x| Buf::copy(x))?;
+        Ok(Value { id: None, dims: [n, h, w, c], data: Arc::new(data), again: None })
+    }
+
+    /// An input `[N, H, W, C]` whose gradient is added under the weight's name.
+    ///
+    /// # Errors
+    /// When the tensor has another rank, dtype or device.
+    pub fn variable(&mut self, w: &Weight) -> Result<Value<T>> {
+        let constant = self.constant(&w.tensor)?;
+        let x = self.value(constant.dims, constant.data, None);
+        let (id, w) = (x.id, w.clone());
+        self.record(move |flow| {
+            let Some(g) = flow.take(id) else { return Ok(()) };
+            add(flow.of(&w)?, &g);
+            Ok(())
+        });
+        Ok(x)
+    }
+
+    /// Adds to `grads` the gradients of the parameters, given those of some values. Values that are still held are
+    /// copied where they would otherwise be overwritten.
+    ///
+    /// # Errors
+    /// When a gradient does not fit its value.
+    pub fn backward(mut self, seeds: Vec<(Value<T>, Tensor)>, grads: &mut Gradients<T>) -> Result<()> {
+        let mut flow = Flow { acts: (0..self.values).map(|_| None).collect(), grads };
+        for (value, g) in seeds {
+            if value.dims[..] != *g.dims() {
+                bail!("tape: a gradient of shape {:?} for a value of shape {:?}", g.dims(), value.dims)
+            }
+            let g = with_data::<T, _>(&g, |g| Buf::copy(g))?;
+            flow.give(value.id, g);
+        }
+        while let Some(step) = self.steps.pop() {
+            step(&mut flow)?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, step: impl FnOnce(&mut Flow<'_, T>) -> Result<()> + Send + 'static) {
+        if self.recording {
+            self.steps.push(Box::new(step));
+        }
+    }
+
+    fn value(&mut self, dims: [usize; 4], data: impl Into<Arc<Buf<T>>>, again: Option<Recipe<T>>) -> Value<T> {
+        let id = self.recording.then_some(self.values);
+        self.values += 1;
+        Value { id, dims, data: data.into(), again }
+    }
+}
+
+/// Summed gradients of parameters.
+#[derive(Debug, Default)]
+pub struct Gradients<T> {
+    by_name: BTreeMap<String, (Vec<usize>, Vec<T>)>,
+}
+
+impl<T: Real> Gradients<T> {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { by_name: BTreeMap::new() }
+    }
+
+    /// The gradients by parameter name; a parameter that nothing used has none.
+    ///
+    /// # Errors
+    /// When candle cannot make a tensor.
+    pub fn into_tensors(self) -> Result<BTreeMap<String, Tensor>> {
+        let tensor = |(name, (dims, data))| Ok((name, Tensor::from_vec(data, dims, &Device::Cpu)?));
+        self.by_name.into_iter().map(tensor).collect()
+    }
+}
+
+/// Gradients on their way backward.
+struct Flow<'a, T: Real> {
+    acts: Vec<Option<Buf<T>>>,
+    grads: &'a mut Gradients<T>,
+}
+
+impl<T: Real> Flow<'_, T> {
+    /// The complete gradient of a value; none when no loss depends on it.
+    fn take(&mut self, id: Option<usize>) -> Option<Buf<T>> {
+        self.acts.get_mut(id?)?.take()
+    }
+
+    /// The gradient of a value so far, to be added to (`true`), or a stale buffer to be overwritten.
+    fn start(&mut self, id: Option<usize>, len: usize) -> (Buf<T>, bool) {
+        match self.take(id) {
+            Some(g) => (g, true),
+            None => (Buf::stale(len), false),
+        }
+    }
+
+    fn put(&mut self, id: Option<usize>, g: Buf<T>) {
+        if let Some(slot) = id.and_then(|id| self.acts.get_mut(id)) {
+            *slot = Some(g);
+        }
+    }
+
+    /// Adds a gradient that was computed on its own.
+    fn give(&mut self, id: Option<usize>, g: Buf<T>) {
+        let g = match self.take(id) {
+            Some(mut sum) => {
+                add_parallel(&mut sum, &g);
+                sum
+            }
+            None => g,
+        };
+        self.put(id, g);
+    }
+
+    /// The summed gradient of a parameter, all of it.
+    fn of(&mut self, w: &Weight) -> Result<&mut [T]> {
+        if !self.grads.by_name.contains_key(&w.name) {
+            let zeros = vec![T::zero(); w.tensor.elem_count()];
+            self.grads.by_name.insert(w.name.clone(), (w.tensor.dims().to_vec(), zeros));
+        }
+        match self.grads.by_name.get_mut(&w.name) {
+            Some((dims, g)) if dims == w.tensor.dims() => Ok(g),
+            _ => bail!("tape: two parameters are called `{}`", w.name),
+        }
+    }
+}
+
+fn add<T: Real>(to: &mut [T], from: &[T]) {
+    for (a, &b) in to.iter_mut().zip(from) {
+        *a += b;
+    }
+}
+
+fn add_parallel<T: Real>(to: &mut [T], from: &[T]) {
+    use rayon::prelude::*;
+    let grain = crate::kernel::GRAIN;
+    to.par_chunks_mut(grain).zip(from.par_chunks(grain)).for_each(|(a, b)| add(a, b));
+}
+
+/// The first `len` values of a parameter.
+fn prefix<T: Real>(w: &Weight, len: usize) -> Result<Vec<T>> {
+    match with_data::<T, _>(&w.tensor, |v| v.get(..len).map(<[T]>::to_vec))? {
+        Some(v) => Ok(v),
+        None => bail!("tape: `{}` has shape {:?}, {len} values are needed", w.name, w.tensor.dims()),
+    }
+}

@@ -1,0 +1,95 @@
+//! Batch norm as an affine map of each channel, and the way back through its statistics.
+
+use candle_core::{Result, bail};
+
+use super::{Flow, Norm, Tape, add, prefix};
+use crate::kernel::{tensor, with_data};
+use crate::ops::BatchStats;
+use crate::ops::batch_norm::Moments;
+use crate::real::Real;
+
+/// `z = scale * y + shift` of each channel, with what the way back needs.
+#[derive(Clone)]
+pub(super) struct Affine<T> {
+    pub(super) scale: Vec<T>,
+    pub(super) shift: Vec<T>,
+    mean: Vec<f64>,
+    inv: Vec<f64>,
+    /// Values per channel.
+    n: usize,
+    norm: Norm,
+    /// Part of the branch in the sum it belongs to.
+    share: f64,
+}
+
+/// Sums over the values of each channel.
+pub(super) struct Sums {
+    /// Of `dz`.
+    pub(super) sum: Vec<f64>,
+    /// Of `dz * (y - mean)`.
+    pub(super) dot: Vec<f64>,
+}
+
+impl<T: Real> Affine<T> {
+    pub(super) fn fixed(norm: &Norm, c: usize, share: f64) -> Result<Option<Self>> {
+        let Some((mean, var)) = &norm.fixed else { return Ok(None) };
+        let wide = |t| with_data::<T, _>(t, |v| v.iter().take(c).map(|v| v.wide()).collect::<Vec<_>>());
+        Self::new(norm, wide(mean)?, &wide(var)?, 0, share).map(Some)
+    }
+
+    /// With the statistics of the batch, which the tape notes.
+    pub(super) fn batch(tape: &mut Tape<T>, norm: &Norm, moments: Moments, share: f64) -> Result<Self> {
+        let (n, c) = (moments.n, moments.mean.len());
+        if n == 1 {
+            bail!("tape: `{}` normalises one value per channel", norm.name)
+        }
+        let var: Vec<f64> = moments.m2.iter().map(|v| v / n as f64).collect();
+        let unbiased = moments.m2.iter().map(|v| T::of(v / (n - 1) as f64)).collect::<Vec<T>>();
+        let mean = moments.mean.iter().map(|&v| T::of(v)).collect::<Vec<T>>();
+        tape.seen.push((norm.name.clone(), BatchStats { mean: tensor(mean, c)?, var: tensor(unbiased, c)? }));
+        Self::new(norm, moments.mean, &var, n, share)
+    }
+
+    fn new(norm: &Norm, mean: Vec<f64>, var: &[f64], n: usize, share: f64) -> Result<Self> {
+        let inv: Vec<f64> = var.iter().map(|v| 1.0 / (v + norm.eps).sqrt()).collect();
+        let (gamma, beta) = (prefix::<T>(&norm.gamma, mean.len())?, prefix::<T>(&norm.beta, mean.len())?);
+        let (scale, shift) = (0..mean.len())
+            .map(|i| {
+                let scale = gamma[i].wide() * inv[i] * share;
+                (T::of(scale), T::of(beta[i].wide() * share - mean[i] * scale))
+            })
+            .unzip();
+        Ok(Self { scale, shift, mean, inv, n, norm: norm.clone(), share })
+    }
+
+    /// Adds the gradients of gamma and beta; gives `k0`, `k1` with `dy = scale * dz + k0 - k1 * y`.
+    pub(super) fn correction(&self, flow: &mut Flow<'_, T>, sums: &Sums) -> Result<(Vec<T>, Vec<T>)> {
+        let c = self.scale.len();
+        let centred = &sums.dot;
+        let gamma: Vec<T> = (0..c).map(|i| T::of(centred[i] * self.inv[i] * self.share)).collect();
+        let beta: Vec<T> = sums.sum.iter().map(|s| T::of(s * self.share)).collect();
+        add(flow.of(&self.norm.gamma)?, &gamma);
+        add(flow.of(&self.norm.beta)?, &beta);
+        Ok((0..c)
+            .map(|i| {
+                let s = self.scale[i].wide() / self.n as f64;
+                let k1 = s * self.inv[i] * self.inv[i] * centred[i];
+                (T::of(self.mean[i] * k1 - s * sums.sum[i]), T::of(k1))
+            })
+            .unzip())
+    }
+
+    pub(super) fn mean(&self) -> Vec<T> {
+        self.mean.iter().map(|&v| T::of(v)).collect()
+    }
+}
+
+/// Joins the moments of consecutive parts.
+pub(super) fn join(parts: Vec<Moments>) -> Moments {
+    let mut parts = parts.into_iter();
+    let mut total = parts.next().unwrap_or_else(|| Moments::new(0));
+    for p in parts {
+        total.join(p.n, p.mean.into_iter(), p.m2.into_iter());
+    }
+    total
+}

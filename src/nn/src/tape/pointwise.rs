@@ -1,0 +1,602 @@
+//! Convolution by matrix products, with batch norm, a residual and an activation; and the squeeze-excite gate before it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use candle_core::{Result, bail};
+use rayon::prelude::*;
+
+use super::norm::{Affine, Sums, join};
+use super::{Flow, Norm, Recipe, Saved, Tape, Value, Weight, add, owned, prefix};
+use crate::act::{Act, by_act};
+use crate::gemm::{Mat, matmul};
+use crate::kernel::{part_len, simd, with_data};
+use crate::ops::Activation;
+use crate::ops::batch_norm::{Moments, add_wide, block_moments};
+use crate::ops::squeeze::image_sums;
+use crate::pool::Buf;
+use crate::real::Real;
+
+/// Least rows of a parallel part.
+const LEAST: usize = 64;
+
+/// A squeeze-excite gate: mean over the positions, two dense layers (ReLU, hard sigmoid), a factor for each channel.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    /// Weight `[squeezed, C, 1, 1]` and bias of the first layer.
+    pub reduce: (Weight, Weight),
+    /// Weight `[C, squeezed, 1, 1]` and bias of the second.
+    pub expand: (Weight, Weight),
+    /// Outputs of the first layer.
+    pub squeezed: usize,
+}
+
+/// What follows a convolution. The order is norm, residual, activation.
+#[derive(Debug, Clone, Copy)]
+pub struct After<'a, T: Real> {
+    /// Batch norm.
+    pub norm: Option<&'a Norm>,
+    /// Added after the norm.
+    pub residual: Option<&'a Value<T>>,
+    /// Applied last.
+    pub act: Activation,
+}
+
+impl<T: Real> Tape<T> {
+    /// 1x1 convolution to `out` channels with the first rows and columns of `w` `[O, I, 1, 1]`; before it `x` is scaled
+    /// by its gate.
+    ///
+    /// # Errors
+    /// When shapes or dtypes do not fit.
+    pub fn pointwise(
+        &mut self,
+        x: &Value<T>,
+        gate: Option<&Gate>,
+        w: &Weight,
+        out: usize,
+        after: After<'_, T>,
+    ) -> Result<Value<T>> {
+        self.convolve(x, gate, &Kernel::new(w, out, x.channels(), 1)?, after)
+    }
+
+    /// Convolution of the patches `x` with the kernel.
+    pub(super) fn convolve(
+        &mut self,
+        x: &Value<T>,
+        gate: Option<&Gate>,
+        kernel: &Kernel,
+        after: After<'_, T>,
+    ) -> Result<Value<T>> {
+        let [n, h, w, _] = x.dims;
+        let (o, rows) = (kernel.out, n * h * w);
+        let dims = [n, h, w, o];
+        if after.residual.is_some_and(|r| r.dims != dims) {
+            bail!("tape: residual of `{}`: shapes {:?} and {dims:?} differ", kernel.w.name, after.residual.map(|r| r.dims))
+        }
+        let gate = gate.map(|g| GateRun::new(g, x)).transpose()?;
+        let product = Product { groups: if gate.is_some() { n } else { 1 }, rows, i: kernel.inputs(), o };
+        let matrix = kernel.fetch::<T>()?;
+        let factors = gate.as_ref().map(|g| &g.factors[..]);
+        let residual = after.residual.map(|r| r.data.clone());
+        let mut y = Buf::stale(rows * o);
+        let affine = match after.norm {
+            None => None,
+            Some(norm) => Affine::fixed(norm, o, 1.0)?,
+        };
+        if let Some(affine) = affine {
+            // Known beforehand: finish each block while it is in cache.
+            product.forward(&x.data, &matrix, factors, &mut y, || (), |(), y, first| {
+                let r = residual.as_ref().map(|r| &r[first * o..][..y.len()]);
+                finish(y, &affine, r, after.act);
+            });
+            return Ok(self.value(dims, y, None));
+        }
+        let Some(norm) = after.norm else {
+            product.forward(&x.data, &matrix, factors, &mut y, || (), |(), y, first| {
+                if let Some(r) = &residual {
+                    add(y, &r[first * o..][..y.len()]);
+                }
+                by_act!(after.act, A => simd(#[inline(always)] || y.iter_mut().for_each(|y| *y = A::f(*y))));
+            });
+            return self.record_plain(x, gate, kernel, product, after, dims, y);
+        };
+        let moments = product.forward(&x.data, &matrix, factors, &mut y, || See::new(o), |see, y, _| see.rows(y));
+        let affine = Affine::batch(self, norm, join(moments.into_iter().map(|s| s.total).collect()), 1.0)?;
+        if !self.recording {
+            y.par_chunks_mut(product.part() * o).enumerate().for_each(|(p, y)| {
+                let r = residual.as_ref().map(|r| &r[p * product.part() * o..][..y.len()]);
+                finish(y, &affine, r, after.act);
+            });
+            return Ok(self.value(dims, y, None));
+        }
+        let (y, affine) = (Arc::new(y), Arc::new(affine));
+        let recipe: Recipe<T> = {
+            let (y, affine, act, part) = (y.clone(), affine.clone(), after.act, product.part() * o);
+            let residual = residual.clone();
+            Arc::new(move || {
+                let mut z = Buf::stale(y.len());
+                z.par_chunks_mut(part).zip(y.par_chunks(part)).enumerate().for_each(|(p, (z, y))| {
+                    z.copy_from_slice(y);
+                    finish(z, &affine, residual.as_ref().map(|r| &r[p * part..][..y.len()]), act);
+                });
+                z
+            })
+        };
+        let value = recipe();
+        // With a residual, keeping the result is cheaper than keeping the residual.
+        let out = self.value(dims, value, residual.is_none().then_some(recipe));
+        let (id, x_id, saved, kernel, act) = (out.id, x.id, x.saved(), kernel.clone(), after.act);
+        let residual_id = after.residual.and_then(|r| r.id);
+        let residual = residual.filter(|_| act != Activation::Identity);
+        self.record(move |flow| {
+            let Some(mut g) = flow.take(id) else { return Ok(()) };
+            let mut y = owned(y);
+            let sums = product.sums(&y, &mut g, &affine, residual.as_ref().map(|r| &r[..]), act);
+            let (k0, k1) = affine.correction(flow, &sums)?;
+            let to_dy = |y: &mut [T], first: usize| {
+                let g = &g[first * o..][..y.len()];
+                simd(#[inline(always)] || norm_gradient(y, g, &affine.scale, &k0, &k1));
+            };
+            product.backward(flow, (x_id, saved), &kernel, gate, &mut y, to_dy)?;
+            if let Some(id) = residual_id {
+                flow.give(Some(id), g);
+            }
+            Ok(())
+        });
+        Ok(out)
+    }
+
+    /// Without a norm: only identity and sigmoid are in use, whose slopes the result tells.
+    #[expect(clippy::too_many_arguments, reason = "the second half of one function")]
+    fn record_plain(
+        &mut self,
+        x: &Value<T>,
+        gate: Option<GateRun<T>>,
+        kernel: &Kernel,
+        product: Product,
+        after: After<'_, T>,
+        dims: [usize; 4],
+        y: Buf<T>,
+    ) -> Result<Value<T>> {
+        if self.recording && !matches!(after.act, Activation::Identity | Activation::Sigmoid) {
+            bail!("tape: `{}`: {:?} needs a norm before it", kernel.w.name, after.act)
+        }
+        let y = Arc::new(y);
+        let out = self.value(dims, y.clone(), None);
+        let (id, x_id, saved, kernel) = (out.id, x.id, x.saved(), kernel.clone());
+        let residual_id = after.residual.and_then(|r| r.id);
+        let sigmoid = (after.act == Activation::Sigmoid).then_some(y);
+        self.record(move |flow| {
+            let Some(mut g) = flow.take(id) else { return Ok(()) };
+            if let Some(s) = sigmoid {
+                for (g, &s) in g.iter_mut().zip(s.iter()) {
+                    *g *= s * (T::one() - s);
+                }
+            }
+            product.backward(flow, (x_id, saved), &kernel, gate, &mut g, |_, _| ())?;
+            if let Some(id) = residual_id {
+                flow.give(Some(id), g);
+            }
+            Ok(())
+        });
+        Ok(out)
+    }
+}
+
+/// The part of a convolution's weight that is used, as a matrix `[out, k k I]` on patches.
+#[derive(Clone)]
+pub(super) struct Kernel {
+    w: Weight,
+    out: usize,
+    input: usize,
+    k: usize,
+}
+
+impl Kernel {
+    pub(super) fn new(w: &Weight, out: usize, input: usize, k: usize) -> Result<Self> {
+        match w.tensor.dims() {
+            &[o, i, kh, kw] if out > 0 && out <= o && input <= i && kh == k && kw == k => {}
+            d => bail!("tape: `{}` of shape {d:?} does not hold [{out}, {input}, {k}, {k}]", w.name),
+        }
+        Ok(Self { w: w.clone(), out, input, k })
+    }
+
+    fn inputs(&self) -> usize {
+        self.k * self.k * self.input
+    }
+
+    /// Offset of row `r`, tap `t` and channel 0 in the parameter, and the step between channels.
+    fn at(&self, r: usize, t: usize) -> (usize, usize) {
+        let (full, area) = (self.w.tensor.dims()[1], self.k * self.k);
+        (r * full * area + t, area)
+    }
+
+    fn fetch<T: Real>(&self) -> Result<Vec<T>> {
+        with_data::<T, _>(&self.w.tensor, |full| {
+            let mut m = Vec::with_capacity(self.out * self.inputs());
+            for r in 0..self.out {
+                for t in 0..self.k * self.k {
+                    let (from, step) = self.at(r, t);
+                    if step == 1 {
+                        m.extend_from_slice(&full[from..from + self.input]);
+                    } else {
+                        m.extend((0..self.input).map(|i| full[from + i * step]));
+                    }
+                }
+            }
+            m
+        })
+    }
+
+    fn add_gradient<T: Real>(&self, flow: &mut Flow<'_, T>, dw: &[T]) -> Result<()> {
+        let to = flow.of(&self.w)?;
+        for (row, dw) in dw.chunks_exact(self.input).enumerate() {
+            let (at, step) = self.at(row / (self.k * self.k), row % (self.k * self.k));
+            if step == 1 {
+                add(&mut to[at..at + self.input], dw);
+            } else {
+                for (i, &d) in dw.iter().enumerate() {
+                    to[at + i * step] += d;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `y = x w^T` in groups of rows that share a scaling of the columns of `w`.
+#[derive(Clone, Copy)]
+struct Product {
+    groups: usize,
+    rows: usize,
+    i: usize,
+    o: usize,
+}
+
+impl Product {
+    fn group(&self) -> usize {
+        self.rows / self.groups
+    }
+
+    /// Rows of a parallel part.
+    fn part(&self) -> usize {
+        part_len(self.rows).max(LEAST).min(self.group())
+    }
+
+    /// Rows worked on at once, so that they stay in cache.
+    fn block(&self) -> usize {
+        ((1 << 15) / self.i.max(self.o)).clamp(LEAST, 512)
+    }
+
+    fn scaled<'a, T: Real>(&self, w: &'a [T], factors: Option<&[T]>, group: usize) -> Cow<'a, [T]> {
+        let Some(f) = factors else { return Cow::Borrowed(w) };
+        let f = &f[group * self.i..][..self.i];
+        Cow::Owned(w.chunks_exact(self.i).flat_map(|w| w.iter().zip(f).map(|(&w, &f)| w * f)).collect())
+    }
+
+    /// `see` gets each block while it is in cache, and its first row.
+    fn forward<T: Real, S: Send>(
+        &self,
+        x: &[T],
+        w: &[T],
+        factors: Option<&[T]>,
+        y: &mut [T],
+        init: impl Fn() -> S + Sync,
+        see: impl Fn(&mut S, &mut [T], usize) + Sync,
+    ) -> Vec<S> {
+        let Self { i, o, .. } = *self;
+        let (group, part, block) = (self.group(), self.part(), self.block());
+        y.par_chunks_mut(group * o)
+            .zip(x.par_chunks(group * i))
+            .enumerate()
+            .flat_map(|(g, (y, x))| {
+                let (init, see) = (&init, &see);
+                y.par_chunks_mut(part * o).zip(x.par_chunks(part * i)).enumerate().map(move |(p, (y, x))| {
+                    let w = self.scaled(w, factors, g);
+                    let w = Mat::new(&w, o, i, i).t();
+                    let mut seen = init();
+                    let mut first = g * group + p * part;
+                    for (y, x) in y.chunks_mut(block * o).zip(x.chunks(block * i)) {
+                        let rows = x.len() / i;
+                        matmul(y, o, Mat::new(x, rows, i, i), w, false);
+                        see(&mut seen, y, first);
+                        first += rows;
+                    }
+                    seen
+                })
+            })
+            .collect()
+    }
+
+    /// Turns `g` into the gradient before the activation.
+    fn sums<T: Real>(&self, y: &[T], g: &mut [T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) -> Sums {
+        let o = self.o;
+        let part = part_len(self.rows) * o;
+        let mean = affine.mean();
+        let parts: Vec<Sums> = g
+            .par_chunks_mut(part)
+            .zip(y.par_chunks(part))
+            .enumerate()
+            .map(|(p, (g, y))| {
+                let mut total = Sums { sum: vec![0.0; o], dot: vec![0.0; o] };
+                let (mut s, mut d) = (vec![T::zero(); o], vec![T::zero(); o]);
+                for (b, (g, y)) in g.chunks_mut(64 * o).zip(y.chunks(64 * o)).enumerate() {
+                    let r = r.map(|r| &r[p * part + b * 64 * o..][..y.len()]);
+                    if act != Activation::Identity {
+                        by_act!(act, A => simd(#[inline(always)] || before_act::<T, A>(y, g, affine, r)));
+                    }
+                    simd(#[inline(always)] || block_sums(y, g, &mean, &mut s, &mut d));
+                    add_wide(&mut total.sum, &s);
+                    add_wide(&mut total.dot, &d);
+                }
+                total
+            })
+            .collect();
+        total(parts, o)
+    }
+
+    /// Gradients of input, kernel and gate. `to_dy` turns a block of `y`, with its first row, into its gradient.
+    fn backward<T: Real>(
+        &self,
+        flow: &mut Flow<'_, T>,
+        (x_id, x): (Option<usize>, Saved<T>),
+        kernel: &Kernel,
+        gate: Option<GateRun<T>>,
+        y: &mut [T],
+        to_dy: impl Fn(&mut [T], usize) + Sync,
+    ) -> Result<()> {
+        let Self { i, o, .. } = *self;
+        let (group, part, block) = (self.group(), self.part(), self.block());
+        let x = x.get();
+        let w = kernel.fetch::<T>()?;
+        let factors = gate.as_ref().map(|g| &g.factors[..]);
+        let (mut dx, adds) = if x_id.is_some() { flow.start(x_id, x.len()) } else { (Buf::stale(0), false) };
+        let empty = dx.is_empty();
+        // Parts of the input gradient; none for an input that takes no gradient.
+        let dx_parts: Vec<Option<&mut [T]>> = if empty {
+            (0..self.groups * group.div_ceil(part)).map(|_| None).collect()
+        } else {
+            dx.chunks_mut(group * i).flat_map(|dx| dx.chunks_mut(part * i)).map(Some).collect()
+        };
+        let y_parts: Vec<&mut [T]> = y.chunks_mut(group * o).flat_map(|y| y.chunks_mut(part * o)).collect();
+        let per_group = group.div_ceil(part);
+        let parts: Vec<Buf<T>> = y_parts
+            .into_par_iter()
+            .zip(dx_parts)
+            .enumerate()
+            .map(|(p, (y, mut dx))| {
+                let g = p / per_group;
+                let mut first = g * group + (p % per_group) * part;
+                let w = self.scaled(&w, factors, g);
+                let w = Mat::new(&w, o, i, i);
+                let mut dw = Buf::stale(o * i);
+                let x = &x[first * i..];
+                for (b, y) in y.chunks_mut(block * o).enumerate() {
+                    let rows = y.len() / o;
+                    to_dy(y, first);
+                    let dy = Mat::new(y, rows, o, o);
+                    if let Some(dx) = &mut dx {
+                        matmul(&mut dx[b * block * i..], i, dy, w, adds);
+                    }
+                    matmul(&mut dw, i, dy.t(), Mat::new(&x[b * block * i..], rows, i, i), b > 0);
+                    first += rows;
+                }
+                dw
+            })
+            .collect();
+        if let Some(gate) = gate {
+            let (mut dw, mut df) = (vec![T::zero(); o * i], vec![T::zero(); self.groups * i]);
+            for (g, parts) in parts.chunks(per_group).enumerate() {
+                let (df, f) = (&mut df[g * i..][..i], &gate.factors[g * i..][..i]);
+                for part in parts {
+                    for ((dw, w), p) in dw.chunks_exact_mut(i).zip(w.chunks_exact(i)).zip(part.chunks_exact(i)) {
+                        for c in 0..i {
+                            dw[c] = f[c].fma(p[c], dw[c]);
+                            df[c] = w[c].fma(p[c], df[c]);
+                        }
+                    }
+                }
+            }
+            kernel.add_gradient(flow, &dw)?;
+            let pooled = gate.backward(flow, &df, group)?;
+            if !empty {
+                dx.par_chunks_mut(group * i).zip(pooled.par_chunks(i)).for_each(|(dx, p)| {
+                    for dx in dx.chunks_exact_mut(i) {
+                        add(dx, p);
+                    }
+                });
+            }
+        } else {
+            let mut parts = parts.into_iter();
+            if let Some(mut dw) = parts.next() {
+                for part in parts {
+                    add(&mut dw, &part);
+                }
+                kernel.add_gradient(flow, &dw)?;
+            }
+        }
+        if !empty {
+            flow.put(x_id, dx);
+        }
+        Ok(())
+    }
+}
+
+/// Moments of rows that come in small pieces.
+pub(super) struct See<T> {
+    pub(super) total: Moments,
+    mean: Vec<T>,
+    sq: Vec<T>,
+}
+
+impl<T: Real> See<T> {
+    pub(super) fn new(c: usize) -> Self {
+        Self { total: Moments::new(c), mean: vec![T::zero(); c], sq: vec![T::zero(); c] }
+    }
+
+    pub(super) fn rows(&mut self, y: &[T]) {
+        let c = self.mean.len();
+        for y in y.chunks(64 * c) {
+            let rows = y.len() / c;
+            simd(
+                #[inline(always)]
+                || block_moments(y, T::of(1.0 / rows as f64), &mut self.mean, &mut self.sq),
+            );
+            self.total.join(rows, self.mean.iter().map(|v| v.wide()), self.sq.iter().map(|v| v.wide()));
+        }
+    }
+}
+
+/// Adds up parts in their order.
+pub(super) fn total(parts: Vec<Sums>, c: usize) -> Sums {
+    let mut total = Sums { sum: vec![0.0; c], dot: vec![0.0; c] };
+    for p in parts {
+        add(&mut total.sum, &p.sum);
+        add(&mut total.dot, &p.dot);
+    }
+    total
+}
+
+/// `act(scale y + shift + r)` in place.
+fn finish<T: Real>(y: &mut [T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) {
+    by_act!(act, A => simd(#[inline(always)] || finish_rows::<T, A>(y, &affine.scale, &affine.shift, r)));
+}
+
+#[inline(always)]
+fn finish_rows<T: Real, A: Act>(y: &mut [T], scale: &[T], shift: &[T], r: Option<&[T]>) {
+    let c = scale.len();
+    let shift = &shift[..c];
+    if let Some(r) = r {
+        for (y, r) in y.chunks_exact_mut(c).zip(r.chunks_exact(c)) {
+            for i in 0..c {
+                y[i] = A::f(y[i].fma(scale[i], shift[i]) + r[i]);
+            }
+        }
+    } else {
+        for y in y.chunks_exact_mut(c) {
+            for i in 0..c {
+                y[i] = A::f(y[i].fma(scale[i], shift[i]));
+            }
+        }
+    }
+}
+
+/// `g *= act'(scale y + shift + r)`
+#[inline(always)]
+fn before_act<T: Real, A: Act>(y: &[T], g: &mut [T], affine: &Affine<T>, r: Option<&[T]>) {
+    let c = affine.scale.len();
+    let (scale, shift) = (&affine.scale[..c], &affine.shift[..c]);
+    if let Some(r) = r {
+        for ((y, g), r) in y.chunks_exact(c).zip(g.chunks_exact_mut(c)).zip(r.chunks_exact(c)) {
+            for i in 0..c {
+                g[i] *= A::df(y[i].fma(scale[i], shift[i]) + r[i]);
+            }
+        }
+    } else {
+        for (y, g) in y.chunks_exact(c).zip(g.chunks_exact_mut(c)) {
+            for i in 0..c {
+                g[i] *= A::df(y[i].fma(scale[i], shift[i]));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn block_sums<T: Real>(y: &[T], g: &[T], mean: &[T], sum: &mut [T], dot: &mut [T]) {
+    let c = mean.len();
+    let (sum, dot) = (&mut sum[..c], &mut dot[..c]);
+    sum.fill(T::zero());
+    dot.fill(T::zero());
+    for (y, g) in y.chunks_exact(c).zip(g.chunks_exact(c)) {
+        for i in 0..c {
+            sum[i] += g[i];
+            dot[i] = g[i].fma(y[i] - mean[i], dot[i]);
+        }
+    }
+}
+
+/// `y = scale g + k0 - k1 y`
+#[inline(always)]
+pub(super) fn norm_gradient<T: Real>(y: &mut [T], g: &[T], scale: &[T], k0: &[T], k1: &[T]) {
+    let c = scale.len();
+    let (k0, k1) = (&k0[..c], &k1[..c]);
+    for (y, g) in y.chunks_exact_mut(c).zip(g.chunks_exact(c)) {
+        for i in 0..c {
+            y[i] = scale[i].fma(g[i], (T::zero() - k1[i]).fma(y[i], k0[i]));
+        }
+    }
+}
+
+/// A gate that ran forward on `n` images.
+struct GateRun<T> {
+    gate: Gate,
+    c: usize,
+    /// `[n, C]`, `[n, squeezed]`, `[n, C]` before and after the hard sigmoid.
+    pooled: Vec<T>,
+    hidden: Vec<T>,
+    open: Vec<T>,
+    factors: Vec<T>,
+}
+
+impl<T: Real> GateRun<T> {
+    fn new(gate: &Gate, x: &Value<T>) -> Result<Self> {
+        let [n, h, w, c] = x.dims;
+        let scale = T::of(1.0 / (h * w) as f64);
+        let mut pooled = image_sums(&x.data, None, n, c);
+        pooled.iter_mut().for_each(|p| *p *= scale);
+        let hidden = dense(&gate.reduce, &pooled, gate.squeezed, c, crate::act::Relu::f)?;
+        let open = dense(&gate.expand, &hidden, c, gate.squeezed, |v| v)?;
+        let factors = open.iter().map(|&v| crate::act::HardSigmoid::f(v)).collect();
+        Ok(Self { gate: gate.clone(), c, pooled, hidden, open, factors })
+    }
+
+    /// Adds the gradients of the dense layers; gives that of each position, `[n, C]`.
+    fn backward(&self, flow: &mut Flow<'_, T>, df: &[T], positions: usize) -> Result<Vec<T>> {
+        let (c, mid) = (self.c, self.gate.squeezed);
+        let open: Vec<T> = df.iter().zip(&self.open).map(|(&d, &v)| d * crate::act::HardSigmoid::df(v)).collect();
+        let mut hidden = dense_backward(flow, &self.gate.expand, &self.hidden, &open, c, mid)?;
+        for (d, &h) in hidden.iter_mut().zip(&self.hidden) {
+            *d *= crate::act::Relu::df(h);
+        }
+        let mut pooled = dense_backward(flow, &self.gate.reduce, &self.pooled, &hidden, mid, c)?;
+        let scale = T::of(1.0 / positions as f64);
+        pooled.iter_mut().for_each(|p| *p *= scale);
+        Ok(pooled)
+    }
+}
+
+/// `f(x w^T + b)` with the first rows and columns of the weight.
+fn dense<T: Real>((w, b): &(Weight, Weight), x: &[T], o: usize, i: usize, f: impl Fn(T) -> T) -> Result<Vec<T>> {
+    let matrix = Kernel::new(w, o, i, 1)?.fetch::<T>()?;
+    let bias = prefix::<T>(b, o)?;
+    let mut y = vec![T::zero(); x.len() / i * o];
+    matmul(&mut y, o, Mat::new(x, x.len() / i, i, i), Mat::new(&matrix, o, i, i).t(), false);
+    for y in y.chunks_exact_mut(o) {
+        for (y, &b) in y.iter_mut().zip(&bias) {
+            *y = f(*y + b);
+        }
+    }
+    Ok(y)
+}
+
+fn dense_backward<T: Real>(
+    flow: &mut Flow<'_, T>,
+    (w, b): &(Weight, Weight),
+    x: &[T],
+    dy: &[T],
+    o: usize,
+    i: usize,
+) -> Result<Vec<T>> {
+    let n = x.len() / i;
+    let kernel = Kernel::new(w, o, i, 1)?;
+    let matrix = kernel.fetch::<T>()?;
+    let (mut dw, mut dx) = (vec![T::zero(); o * i], vec![T::zero(); n * i]);
+    matmul(&mut dw, i, Mat::new(dy, n, o, o).t(), Mat::new(x, n, i, i), false);
+    kernel.add_gradient(flow, &dw)?;
+    let db = flow.of(b)?;
+    for dy in dy.chunks_exact(o) {
+        add(&mut db[..o], dy);
+    }
+    matmul(&mut dx, i, Mat::new(dy, n, o, o), Mat::new(&matrix, o, i, i), false);
+    Ok(dx)
+}
