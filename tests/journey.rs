@@ -95,6 +95,52 @@ fn the_whole_path_works_and_goes_on_where_it_was() {
     let notes = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(notes.contains("1 ok, 1 failed") && notes.contains("bad.jpg"), "{notes}");
 
+    // Other number formats are scored in both runtimes; the models score on a list and run on folders and pipes.
+    let (dir_of, list) = (|name: &str| moved.join(name), |name: &str| format!("data/mini/{name}.lst"));
+    let exported = inas()
+        .args([
+            "export",
+            "--format",
+            "fp16,int8",
+            "--pick",
+            "1",
+            "--train-data",
+            &list("train"),
+            "--val-data",
+            &list("val"),
+        ])
+        .arg("--supernet")
+        .arg(dir_of("train/supernet.safetensors"))
+        .arg("--profile")
+        .arg(dir_of("profile"))
+        .arg("-o")
+        .arg(dir_of("formats"))
+        .arg(dir_of("search/front.json"))
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+    let lines = String::from_utf8_lossy(&exported.stdout).into_owned();
+    assert_eq!((lines.matches("  tract ").count(), lines.matches("  onnxruntime ").count()), (2, 2), "{lines}");
+    let formats = files(&dir_of("formats"), "onnx");
+    assert_eq!(formats.len(), 2);
+    let scored =
+        inas().args(["eval", "--json", "--data", &list("val")]).args(&formats).assert().success().get_output().clone();
+    for line in String::from_utf8_lossy(&scored.stdout).lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(row["images"], 20);
+        assert!(row["scores"]["mae"].as_f64().unwrap() < 0.8, "{row}");
+    }
+    let all = dir.path().join("all");
+    let mut folder = inas();
+    folder.arg("run").arg(&formats[0]).arg(dir_of("photos")).args(["--write", "mask,blur,background", "--background"]);
+    folder.arg(dir_of("photos").join(photos[0].file_name().unwrap())).arg("-o").arg(&all).assert().success();
+    assert_eq!(files(&all, "png").len(), 3 * photos.len());
+    let jpeg = std::fs::read(dir_of("photos").join(photos[0].file_name().unwrap())).unwrap();
+    let piped = inas().arg("run").arg(&formats[0]).arg("-").write_stdin(jpeg).assert().success().get_output().clone();
+    let mask = image::load_from_memory(&piped.stdout).unwrap();
+    assert_eq!((mask.width(), mask.height()), (photo.width(), photo.height()));
+
     // A model cut in half is one clear error.
     let half = dir.path().join("half.onnx");
     let bytes = std::fs::read(&model).unwrap();

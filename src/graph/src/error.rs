@@ -30,6 +30,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Calibration has no finite range for a tensor that is to be quantised.
+    #[error("no finite range of tensor `{tensor}`: int8 needs calibration images")]
+    Range {
+        /// Name of the tensor.
+        tensor: String,
+    },
     /// Bytes are not an ONNX model of the form written here.
     #[error("not an ONNX model: {reason}")]
     Onnx {

@@ -4,6 +4,8 @@ use candle_core::Tensor;
 use inas_runtime::preprocess;
 use inas_space::Architecture;
 
+use inas_profiler::backend::Session;
+
 use crate::data::{DataError, Loader, LoaderOptions, Sample, decode_label, decode_photo};
 use crate::metrics::{DatasetMetrics, DatasetSummary, FastScore, FastSummary, ImageMetrics, MapU8, MetricError};
 use crate::supernet::{Statistics, Supernet, recalibrate};
@@ -17,6 +19,9 @@ pub enum EvaluateError {
     /// The supernet failed.
     #[error(transparent)]
     Supernet(#[from] crate::supernet::Error),
+    /// A deployed network did not run.
+    #[error(transparent)]
+    Runtime(#[from] inas_profiler::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed: {}", crate::supernet::short(.0))]
     Tensor(#[from] candle_core::Error),
@@ -101,6 +106,25 @@ impl Evaluator {
         Ok(self.calibration[0].narrow(0, 0, 1)?)
     }
 
+    /// Up to `n` calibration images as a deployed network takes them, `[3, px, px]` each.
+    pub fn calibration_planes(&self, n: usize) -> Result<Vec<Vec<f32>>> {
+        let batches = self.calibration.iter().map(planes).collect::<Result<Vec<_>>>()?;
+        Ok(batches.into_iter().flatten().take(n).collect())
+    }
+
+    /// As [`Evaluator::score`], of a deployed network: one float32 input `[1, 3, px, px]`, one output `[1, 1, px, px]`.
+    pub fn score_deployed(&self, session: &mut dyn Session) -> Result<FastSummary> {
+        let mut score = FastScore::default();
+        for (images, labels) in &self.validation {
+            for (image, label) in planes(images)?.iter().zip(labels) {
+                session.set_inputs(&[image])?;
+                session.run()?;
+                score.push(&self.mask(&session.output(0)?, label)?, label)?;
+            }
+        }
+        Ok(score.finish()?)
+    }
+
     /// Maximum F (of averaged precision and recall) and MAE of `arch` on the validation images.
     pub fn score(&self, arch: &Architecture) -> Result<FastSummary> {
         let mut score = FastScore::default();
@@ -125,10 +149,22 @@ impl Evaluator {
         for (images, labels) in &self.validation {
             let maps = self.net.eval_with(arch, images, &statistics)?.flatten_all()?.to_vec1::<f32>()?;
             for (map, label) in maps.chunks(area).zip(labels) {
-                let size = (label.width(), label.height());
-                see(&MapU8::from(preprocess::postprocess(map, self.px, self.px, size)?), label)?;
+                see(&self.mask(map, label)?, label)?;
             }
         }
         Ok(())
     }
+
+    /// A network's map at its label's size.
+    fn mask(&self, map: &[f32], label: &MapU8) -> Result<MapU8> {
+        let size = (label.width(), label.height());
+        Ok(MapU8::from(preprocess::postprocess(map, self.px, self.px, size)?))
+    }
+}
+
+/// Images `[N, px, px, 3]` as one `[3, px, px]` each.
+fn planes(images: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let n = images.dim(0)?;
+    let values = images.permute((0, 3, 1, 2))?.contiguous()?.reshape((n, ()))?;
+    Ok(values.to_vec2::<f32>()?)
 }

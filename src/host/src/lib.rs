@@ -6,6 +6,7 @@ pub mod export;
 pub mod files;
 pub mod metrics;
 pub mod parity;
+pub mod quantize;
 pub mod report;
 pub mod search;
 pub mod supernet;

@@ -114,6 +114,37 @@ pub fn cut_out(photo: &RgbImage, mask: &GrayImage) -> Result<RgbaImage, Preproce
     Ok(out)
 }
 
+/// Width of the blur of [`blur_background`], as a part of the photo's longer side.
+const BLUR: f32 = 0.015;
+
+/// The photo with what is not salient blurred.
+pub fn blur_background(photo: &RgbImage, mask: &GrayImage) -> Result<RgbImage, PreprocessError> {
+    let (width, height) = photo.dimensions();
+    blend(photo, mask, &imageops::fast_blur(photo, (width.max(height) as f32 * BLUR).max(1.0)))
+}
+
+/// What is salient in front of another picture, which is scaled to cover the photo's frame.
+pub fn replace_background(photo: &RgbImage, mask: &GrayImage, picture: &RgbImage) -> Result<RgbImage, PreprocessError> {
+    let (width, height) = photo.dimensions();
+    let picture = image::DynamicImage::from(picture.clone()).resize_to_fill(width, height, FilterType::Triangle);
+    blend(photo, mask, &picture.into_rgb8())
+}
+
+/// `photo` where the mask is 255, `behind` where it is 0; all of one size.
+fn blend(photo: &RgbImage, mask: &GrayImage, behind: &RgbImage) -> Result<RgbImage, PreprocessError> {
+    if photo.dimensions() != mask.dimensions() {
+        return Err(PreprocessError::MaskSize { mask: mask.dimensions(), photo: photo.dimensions() });
+    }
+    let mut out = behind.clone();
+    for ((to, front), Luma([alpha])) in out.pixels_mut().zip(photo.pixels()).zip(mask.pixels()) {
+        let alpha = u16::from(*alpha);
+        for (to, front) in to.0.iter_mut().zip(front.0) {
+            *to = ((u16::from(front) * alpha + u16::from(*to) * (255 - alpha) + 127) / 255) as u8;
+        }
+    }
+    Ok(out)
+}
+
 /// Normalised value of each byte, per channel.
 fn normalised_values() -> [[f32; 256]; 3] {
     std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - MEAN[c]) / STD[c]))
@@ -167,6 +198,19 @@ mod tests {
         let error = map_to_u8(&map, 4, 2).unwrap_err();
         assert_eq!(error, PreprocessError::MapLength { width: 4, height: 2, len: 6 });
         assert!(map_to_u8(&[], 0, 0).is_err());
+    }
+
+    #[test]
+    fn backgrounds_show_only_where_the_mask_is_dark() {
+        let photo = RgbImage::from_fn(9, 6, |x, _| Rgb([(x % 2 * 200) as u8, 9, 30]));
+        let (nothing, all) = (GrayImage::new(9, 6), GrayImage::from_pixel(9, 6, Luma([255])));
+        let blue = RgbImage::from_pixel(2, 2, Rgb([0, 0, 255]));
+        assert_eq!(replace_background(&photo, &all, &blue).unwrap(), photo);
+        assert!(replace_background(&photo, &nothing, &blue).unwrap().pixels().all(|p| *p == Rgb([0, 0, 255])));
+        assert_eq!(blur_background(&photo, &all).unwrap(), photo);
+        let blurred = blur_background(&photo, &nothing).unwrap();
+        assert!(blurred.pixels().all(|p| (40..160).contains(&p.0[0])), "{blurred:?}");
+        assert!(blur_background(&photo, &GrayImage::new(1, 1)).is_err());
     }
 
     #[test]

@@ -99,8 +99,16 @@ pub(crate) struct Tensor {
     pub(crate) raw_data: Vec<u8>,
 }
 
-/// `TensorProto.DataType.FLOAT`
-pub(crate) const FLOAT: i32 = 1;
+/// `TensorProto.DataType`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum DataType {
+    Float = 1,
+    Uint8 = 2,
+    Int8 = 3,
+    Int32 = 6,
+    Float16 = 10,
+}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ValueInfo {

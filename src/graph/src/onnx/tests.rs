@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use inas_space::{ActivationKind, PRESETS, Space};
 use prost::Message as _;
 
-use super::{OnnxOptions, proto};
-use crate::{Graph, Op, SeededWeights, block, network};
+use super::proto::DataType;
+use super::{OnnxOptions, Precision, Ranges, proto};
+use crate::{Error, Graph, Op, SeededWeights, block, network};
 
 fn decoded(graph: &Graph, options: &OnnxOptions) -> proto::Model {
     proto::Model::decode(graph.to_onnx(options).unwrap().as_slice()).unwrap()
@@ -91,4 +92,44 @@ fn attributes_and_weights_are_those_of_the_graph() {
     };
     let open = proto::DimensionValue::Parameter("N".into());
     assert_eq!((batch(&model.input[0]), batch(&model.output[0])), (open.clone(), open));
+}
+
+#[test]
+fn half_precision_stores_16_bits_and_computes_in_32() {
+    let space = Space::preset("nano").unwrap();
+    let graph = network(&space, &space.max(), 64, &mut SeededWeights::new(0)).unwrap();
+    let full = graph.to_onnx(&OnnxOptions::default()).unwrap();
+    let options = OnnxOptions { precision: Precision::Fp16, ..OnnxOptions::default() };
+    let half = graph.to_onnx(&options).unwrap();
+    let saved = full.len() - half.len();
+    assert!(saved as u64 > graph.params(), "{} against {} bytes", half.len(), full.len());
+    let model = proto::Model::decode(half.as_slice()).unwrap().graph.unwrap();
+    let halves = model.initializer.iter().filter(|t| t.data_type == DataType::Float16 as i32);
+    assert_eq!(halves.map(|t| t.raw_data.len() as u64).sum::<u64>(), 2 * graph.params());
+    let mut casts = graph.op_counts();
+    casts.insert("Cast", model.node.iter().filter(|n| n.op_type == "Cast").count());
+    assert_eq!(model.node.len(), casts.values().sum::<usize>());
+}
+
+#[test]
+fn int8_needs_a_range_of_every_quantised_tensor() {
+    let space = Space::preset("nano").unwrap();
+    let graph = network(&space, &space.min(), 64, &mut SeededWeights::new(0)).unwrap();
+    let names = graph.quantised();
+    assert!(names.contains(&"image".to_owned()) && !names.contains(&"saliency".to_owned()));
+    assert_eq!(graph.observed().outputs().count(), names.len() - 1);
+    let mut ranges: BTreeMap<String, (f32, f32)> = names.iter().map(|n| (n.clone(), (-3.0, 3.0))).collect();
+    let write = |ranges: &BTreeMap<String, (f32, f32)>| {
+        let precision = Precision::Int8(Ranges(ranges.clone()));
+        graph.to_onnx(&OnnxOptions { precision, ..OnnxOptions::default() })
+    };
+    let model = proto::Model::decode(write(&ranges).unwrap().as_slice()).unwrap().graph.unwrap();
+    let count = |op: &str| model.node.iter().filter(|n| n.op_type == op).count();
+    assert_eq!(count("QuantizeLinear"), names.len());
+    for (name, bad) in [("image", f32::NAN), ("image", f32::INFINITY)] {
+        ranges.insert(name.into(), (0.0, bad));
+        assert!(matches!(write(&ranges), Err(Error::Range { tensor }) if tensor == name));
+    }
+    ranges.remove("image");
+    assert!(write(&ranges).is_err());
 }

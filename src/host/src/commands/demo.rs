@@ -1,9 +1,11 @@
 //! `inas demo`: the whole path once, each step the command of that name with small settings.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use inas_host::export::Format;
 use inas_host::report::{self, Fact, LossPoint, Point, Prediction, Report, Sample, SampleResult, Search, Training};
 use inas_host::search::{SamplerKind, SearchResult, Strategy};
 use inas_host::train::{StepRecord, TrainDir};
@@ -12,7 +14,7 @@ use inas_profiler::profile::Profile;
 use inas_profiler::run::bench_model;
 
 use super::profile::RuntimeArgs;
-use super::run::Written;
+use super::run::{Output, Written};
 use super::search::SupernetArgs;
 use super::{export, profile, run as run_photos, search, train};
 use crate::printer::{Hint, Printer};
@@ -82,6 +84,8 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
             pick: Some(MODELS),
             out: dir("models"),
             device: None,
+            format: vec![Format::Fp32],
+            ort_lib: None,
         },
         printer,
     )?;
@@ -111,6 +115,9 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
             model: file,
             images: photos.clone(),
             out: dir("masks").join(&model.name),
+            write: vec![Output::Mask, Output::Cutout],
+            background: None,
+            jobs: NonZero::new(1),
             runtime: args.runtime.clone(),
         };
         let outcome = run_photos::run(&photo_args, Printer::silent())?;
@@ -278,8 +285,8 @@ fn samples(photos: &[PathBuf], results: &[(String, Vec<Written>)], out: &Path) -
             let w = written.iter().find(|w| w.photo == *photo)?;
             Some(SampleResult {
                 model: model.clone(),
-                mask: relative(&w.mask),
-                cut_out: relative(&w.cut_out),
+                mask: relative(&w.files[0]),
+                cut_out: relative(&w.files[1]),
                 latency_ms: w.latency_ms,
             })
         };

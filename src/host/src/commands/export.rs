@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use inas_host::export::{self, ExportError, PARITY_TOLERANCE};
+use inas_host::export::{self, ExportError, Format, PARITY_TOLERANCE};
+use inas_profiler::backend::{self, Backend, RuntimeKind};
 use inas_space::Architecture;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,12 @@ pub(crate) struct Args {
     /// Name of the device, the first part of the models' names; default: runtime and threads of the profile.
     #[arg(long)]
     pub(super) device: Option<String>,
+    /// Number formats to write; others than fp32 are scored on the validation list in tract and ONNX Runtime.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "fp32")]
+    pub(super) format: Vec<Format>,
+    /// ONNX Runtime's shared library; default: ORT_DYLIB_PATH, then a pip-installed onnxruntime.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ort_lib: Option<PathBuf>,
 }
 
 /// A model that was written.
@@ -38,13 +45,14 @@ pub(crate) struct Model {
     pub(crate) file: PathBuf,
     pub(crate) hash: String,
     pub(crate) arch: Architecture,
+    pub(crate) format: Format,
     pub(crate) predicted_ms: f64,
     pub(crate) f_max: f64,
     pub(crate) mae: f64,
     pub(crate) macs: u64,
     pub(crate) params: u64,
     pub(crate) file_bytes: u64,
-    /// Largest difference to the supernet's map.
+    /// Largest difference to the supernet's map on a calibration image.
     pub(crate) parity: f64,
 }
 
@@ -55,46 +63,84 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
         let facts = profile.facts();
         format!("{}-{}t", facts.runtime.name, facts.threads)
     });
-    let mut models = Vec::with_capacity(archs.len());
+    let verifying = if args.format.iter().all(|f| *f == Format::Fp32) { vec![] } else { runtimes(args, printer)? };
+    let mut models: Vec<Model> = Vec::with_capacity(archs.len() * args.format.len());
     for arch in archs {
         let predicted_ms = profile.predict(&arch)?.total().ms();
         let score = evaluator.score(&arch)?;
-        let mut name = format!("{device}_lat@{predicted_ms:.2}ms_F@{:.4}", score.max_f);
-        if models.iter().any(|m: &Model| m.name == name) {
-            name = format!("{name}_{}", arch.hash());
+        let mut base = format!("{device}_lat@{predicted_ms:.2}ms_F@{:.4}", score.max_f);
+        if models.iter().any(|m| m.name == base) {
+            base = format!("{base}_{}", arch.hash());
         }
-        let metadata = [("inas.name".to_owned(), name.clone()), ("inas.hash".to_owned(), arch.hash())];
-        let exported = export::export(&evaluator, &arch, &metadata).map_err(|e| match e {
-            ExportError::NotEqual { .. } => {
-                let dead = "channels that are off for every image amplify tract's rounding of SiLU: \
-                            train longer, or take another network of the front";
-                anyhow::Error::new(e).context(Hint(dead.into()))
+        for &format in &args.format {
+            let name = format!("{base}{}", suffix(format));
+            let metadata = [("inas.name".to_owned(), name.clone()), ("inas.hash".to_owned(), arch.hash())];
+            let exported = export::export(&evaluator, &arch, format, &metadata).map_err(explain)?;
+            let file = PathBuf::from(format!("{name}.onnx"));
+            write_file(&args.out.join(&file), &exported.onnx)?;
+            let shown = args.out.join(&file).display().to_string();
+            printer.result(if format == Format::Fp32 {
+                format!("{shown}  equals the supernet to {:.1e} (allowed {PARITY_TOLERANCE:.0e})", exported.difference)
+            } else {
+                format!("{shown}  differs from the supernet by at most {:.1e}", exported.difference)
+            })?;
+            for (runtime, found) in export::verify(&evaluator, &exported.onnx, &verifying)? {
+                printer.result(format_args!(
+                    "  {runtime:<12} max F {:.4} ({:+.4})  MAE {:.4} ({:+.4})",
+                    found.max_f,
+                    found.max_f - score.max_f,
+                    found.mae,
+                    found.mae - score.mae,
+                ))?;
             }
-            e => e.into(),
-        })?;
-        let file = PathBuf::from(format!("{name}.onnx"));
-        write_file(&args.out.join(&file), &exported.onnx)?;
-        printer.result(format_args!(
-            "{}  equals the supernet to {:.1e} (allowed {PARITY_TOLERANCE:.0e})",
-            args.out.join(&file).display(),
-            exported.parity
-        ))?;
-        models.push(Model {
-            name,
-            file,
-            hash: arch.hash(),
-            arch,
-            predicted_ms,
-            f_max: score.max_f,
-            mae: score.mae,
-            macs: exported.macs,
-            params: exported.params,
-            file_bytes: exported.onnx.len() as u64,
-            parity: exported.parity,
-        });
+            models.push(Model {
+                name,
+                file,
+                hash: arch.hash(),
+                arch: arch.clone(),
+                format,
+                predicted_ms,
+                f_max: score.max_f,
+                mae: score.mae,
+                macs: exported.macs,
+                params: exported.params,
+                file_bytes: exported.onnx.len() as u64,
+                parity: exported.difference,
+            });
+        }
     }
     write_file(&args.out.join("models.json"), &serde_json::to_vec_pretty(&models)?)?;
     Ok(models)
+}
+
+fn suffix(format: Format) -> &'static str {
+    match format {
+        Format::Fp32 => "",
+        Format::Fp16 => "_fp16",
+        Format::Int8 => "_int8",
+    }
+}
+
+/// tract, and ONNX Runtime where it is installed.
+fn runtimes(args: &Args, printer: Printer) -> anyhow::Result<Vec<Box<dyn Backend>>> {
+    let mut runtimes = vec![backend::open(RuntimeKind::Tract, 1, None)?];
+    match backend::open(RuntimeKind::Ort, 1, args.ort_lib.as_deref()) {
+        Ok(runtime) => runtimes.push(runtime),
+        Err(error) if args.ort_lib.is_some() => return Err(error.into()),
+        Err(error) => printer.note(format_args!("verified by tract only: {error}")),
+    }
+    Ok(runtimes)
+}
+
+fn explain(error: ExportError) -> anyhow::Error {
+    match error {
+        ExportError::NotEqual { .. } => anyhow::Error::new(error).context(Hint(
+            "channels that are off for every image amplify tract's rounding of SiLU: train longer, or take another \
+             network of the front"
+                .into(),
+        )),
+        error => error.into(),
+    }
 }
 
 fn read_architectures(args: &Args) -> anyhow::Result<Vec<Architecture>> {

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 mod demo;
+mod eval;
 mod export;
 mod latency;
 mod metrics;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Export(export::Args),
     /// Run a model on photos
     Run(run::Args),
+    /// Score models on photos with ground truth
+    Eval(eval::Args),
     /// Score saliency maps against ground truth
     Metrics(metrics::Args),
     /// Compare the supernet with reference tensors
@@ -59,6 +62,7 @@ impl Command {
             Self::Search(args) => search::run(args, printer).map(|_| true),
             Self::Export(args) => export::run(args, printer).map(|_| true),
             Self::Run(args) => run::run(args, printer).map(|r| r.failed == 0),
+            Self::Eval(args) => eval::run(args, printer),
             Self::Metrics(args) => metrics::run(args, printer),
             Self::Parity(args) => parity::run(args, printer),
             Self::Report(args) => report::run(args, printer),
@@ -103,6 +107,10 @@ where
 
 fn read_text(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {

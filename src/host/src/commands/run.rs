@@ -1,75 +1,205 @@
 //! `inas run`
 
+use std::io::{Read as _, Write as _};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
-use inas_host::data::decode_photo;
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
+use inas_host::data::{decode_photo, decode_photo_bytes};
 use inas_runtime::{Model, preprocess};
 
 use super::profile::RuntimeArgs;
+use super::{hint, read_file};
 use crate::printer::Printer;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// Model file (ONNX) written by `inas export`.
     pub(super) model: PathBuf,
-    /// Photos (PNG or JPEG).
+    /// Photos (PNG or JPEG), folders of photos, or `-` for one photo on standard input (its result goes to standard output).
     #[arg(required = true, value_name = "IMAGE")]
     pub(super) images: Vec<PathBuf>,
-    /// Folder for `NAME_mask.png` and `NAME_cutout.png`.
+    /// Folder for the results, `NAME_mask.png` and so on.
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     pub(super) out: PathBuf,
+    /// What to write for each photo.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "mask,cutout")]
+    pub(super) write: Vec<Output>,
+    /// Picture that `--write background` puts behind what is salient.
+    #[arg(long, value_name = "FILE")]
+    pub(super) background: Option<PathBuf>,
+    /// Photos worked on at once; default: the machine's cores over the runtime's threads.
+    #[arg(long, short)]
+    pub(super) jobs: Option<NonZero<usize>>,
     #[command(flatten)]
     pub(super) runtime: RuntimeArgs,
+}
+
+/// A picture made of a photo and its mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// How salient each pixel is, grey.
+    Mask,
+    /// The photo with the mask as transparency.
+    Cutout,
+    /// The photo with its background blurred.
+    Blur,
+    /// The photo in front of another picture.
+    Background,
+}
+
+impl Output {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Mask => "mask",
+            Self::Cutout => "cutout",
+            Self::Blur => "blur",
+            Self::Background => "background",
+        }
+    }
+
+    fn of(self, photo: &RgbImage, mask: &GrayImage, behind: Option<&RgbImage>) -> anyhow::Result<DynamicImage> {
+        Ok(match (self, behind) {
+            (Self::Mask, _) => mask.clone().into(),
+            (Self::Cutout, _) => preprocess::cut_out(photo, mask)?.into(),
+            (Self::Background, Some(picture)) => preprocess::replace_background(photo, mask, picture)?.into(),
+            (Self::Blur | Self::Background, _) => preprocess::blur_background(photo, mask)?.into(),
+        })
+    }
 }
 
 /// What was written for one photo.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
     pub(crate) photo: PathBuf,
-    pub(crate) mask: PathBuf,
-    pub(crate) cut_out: PathBuf,
+    /// In the order of `--write`.
+    pub(crate) files: Vec<PathBuf>,
     pub(crate) latency_ms: f64,
 }
 
 /// What a run over photos did.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
+    /// In the order of the photos.
     pub(crate) written: Vec<Written>,
     pub(crate) failed: usize,
 }
 
 pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Outcome> {
-    let runtime = args.runtime.open()?;
-    let mut model = Model::load(&args.model, runtime.as_ref())?;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
-    let mut outcome = Outcome::default();
-    for photo in &args.images {
-        match one(&mut model, photo, &args.out) {
-            Ok(written) => {
-                printer.result(format_args!("{}  {:.2} ms", written.mask.display(), written.latency_ms))?;
-                outcome.written.push(written);
-            }
-            // One bad photo must not stop the others.
-            Err(error) => {
-                Printer::error(&error);
-                outcome.failed += 1;
-            }
-        }
+    let behind = args.background.as_deref().map(decode_photo).transpose()?;
+    if args.write.contains(&Output::Background) && behind.is_none() {
+        return hint(Err(anyhow::anyhow!("no background was given")), "name a picture with --background FILE");
     }
+    let job = Job { args, onnx: read_file(&args.model)?, behind };
+    if args.images == [Path::new("-")] {
+        return job.filter();
+    }
+    let photos = photos(&args.images)?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
+    let outcome = job.all(&photos, printer)?;
     printer.note(format_args!("{} ok, {} failed", outcome.written.len(), outcome.failed));
     Ok(outcome)
 }
 
-fn one(model: &mut Model, photo: &Path, out: &Path) -> anyhow::Result<Written> {
-    let image = decode_photo(photo)?;
-    let saliency = model.run(&image)?;
-    let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
-    let (mask, cut_out) = (out.join(format!("{stem}_mask.png")), out.join(format!("{stem}_cutout.png")));
-    let save = |path: &Path, result: image::ImageResult<()>| {
-        result.with_context(|| format!("cannot write {}", path.display()))
-    };
-    save(&mask, saliency.mask.save(&mask))?;
-    save(&cut_out, preprocess::cut_out(&image, &saliency.mask)?.save(&cut_out))?;
-    Ok(Written { photo: photo.to_owned(), mask, cut_out, latency_ms: saliency.latency.ms() })
+struct Job<'a> {
+    args: &'a Args,
+    onnx: Vec<u8>,
+    behind: Option<RgbImage>,
+}
+
+impl Job<'_> {
+    fn model(&self) -> anyhow::Result<Model> {
+        let runtime = self.args.runtime.open()?;
+        let loaded = Model::from_bytes(&self.onnx, runtime.as_ref());
+        loaded.with_context(|| format!("cannot load {}", self.args.model.display()))
+    }
+
+    /// Works on the photos with one loaded model a thread.
+    fn all(&self, photos: &[PathBuf], printer: Printer) -> anyhow::Result<Outcome> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let jobs = self.args.jobs.map_or(cores / self.args.runtime.threads.max(1), NonZero::get);
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(vec![None; photos.len()]);
+        let work = || -> anyhow::Result<()> {
+            let mut model = self.model()?;
+            while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < photos.len()) {
+                // One bad photo must not stop the others.
+                match self.one(&mut model, &photos[i]) {
+                    Ok(written) => {
+                        let files: Vec<String> = written.files.iter().map(|f| f.display().to_string()).collect();
+                        printer.result(format_args!("{}  {:.2} ms", files.join(" "), written.latency_ms))?;
+                        done.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[i] = Some(written);
+                    }
+                    Err(error) => Printer::error(&error),
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..jobs.clamp(1, photos.len().max(1))).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().try_for_each(|t| t.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked")))
+        })?;
+        let written: Vec<Written> =
+            done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().flatten().collect();
+        Ok(Outcome { failed: photos.len() - written.len(), written })
+    }
+
+    fn one(&self, model: &mut Model, photo: &Path) -> anyhow::Result<Written> {
+        let image = decode_photo(photo)?;
+        let saliency = model.run(&image)?;
+        let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
+        let mut files = Vec::with_capacity(self.args.write.len());
+        for output in &self.args.write {
+            let path = self.args.out.join(format!("{stem}_{}.png", output.suffix()));
+            let picture = output.of(&image, &saliency.mask, self.behind.as_ref())?;
+            picture.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
+            files.push(path);
+        }
+        Ok(Written { photo: photo.to_owned(), files, latency_ms: saliency.latency.ms() })
+    }
+
+    /// One photo from standard input, its first output to standard output.
+    fn filter(&self) -> anyhow::Result<Outcome> {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+        let image = decode_photo_bytes(&bytes, Path::new("standard input"))?;
+        let saliency = self.model()?.run(&image)?;
+        let output = self.args.write.first().copied().unwrap_or(Output::Mask);
+        let mut png = std::io::Cursor::new(Vec::new());
+        output.of(&image, &saliency.mask, self.behind.as_ref())?.write_to(&mut png, ImageFormat::Png)?;
+        std::io::stdout().write_all(png.get_ref()).context("cannot write standard output")?;
+        let written = Written { photo: "-".into(), files: vec![], latency_ms: saliency.latency.ms() };
+        Ok(Outcome { written: vec![written], failed: 0 })
+    }
+}
+
+/// The files that were named, and the PNG and JPEG files of the folders that were named, sorted.
+fn photos(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut photos = Vec::new();
+    for path in named {
+        if !path.is_dir() {
+            photos.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut found = entries.map(|e| Ok(e?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        found.retain(|p| {
+            p.is_file()
+                && p.extension().is_some_and(|e| ["png", "jpg", "jpeg"].iter().any(|k| e.eq_ignore_ascii_case(k)))
+        });
+        anyhow::ensure!(!found.is_empty(), "{} holds no PNG or JPEG file", path.display());
+        found.sort();
+        photos.extend(found);
+    }
+    // Results are named after the photo alone, so two of one name would overwrite each other.
+    let mut stems = std::collections::BTreeMap::new();
+    for photo in &photos {
+        if let Some(other) = stems.insert(photo.file_stem().unwrap_or_default(), photo) {
+            anyhow::bail!("{} and {} would give files of the same name", other.display(), photo.display());
+        }
+    }
+    Ok(photos)
 }

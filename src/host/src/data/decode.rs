@@ -12,6 +12,13 @@ pub fn decode_photo(path: &Path) -> Result<RgbImage> {
     Ok(open(path)?.into_rgb8())
 }
 
+/// As [`decode_photo`], of bytes; `name` stands for the file in errors.
+pub fn decode_photo_bytes(bytes: &[u8], name: &Path) -> Result<RgbImage> {
+    let decoded = image::load_from_memory(bytes);
+    let failed = |source| DataError::Decode { path: name.to_owned(), source: Box::new(source) };
+    Ok(decoded.map_err(failed)?.into_rgb8())
+}
+
 /// Decodes a label as grey, 8 bits (a 1-bit PNG gives 0 and 255).
 pub fn decode_label(path: &Path) -> Result<GrayImage> {
     Ok(open(path)?.into_luma8())

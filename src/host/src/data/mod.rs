@@ -7,7 +7,7 @@ mod list;
 mod loader;
 mod plan;
 
-pub use decode::{decode_label, decode_photo};
+pub use decode::{decode_label, decode_photo, decode_photo_bytes};
 pub use error::DataError;
 pub use list::{Sample, read_list};
 pub use loader::{Batch, Epoch, Loader, LoaderOptions};
