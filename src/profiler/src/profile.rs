@@ -8,14 +8,17 @@ use std::path::Path;
 use inas_graph::cost::{self, Cost};
 use inas_space::{Architecture, BlockKey, LatencyBreakdown, LatencyTable, Micros, Space};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::backend::RuntimeInfo;
 use crate::device::DeviceFacts;
+use crate::calibrate::{CALIBRATION_FILE, Calibration};
 use crate::measure::{Measurement, Protocol};
+use crate::records::Record;
 use crate::{Error, Result};
 
 /// Newest schema of the folder that is read, and the one written.
-pub const SCHEMA: u64 = 1;
+pub const SCHEMA: u64 = 2;
 
 /// Name of the file of facts.
 pub const PROFILE_FILE: &str = "profile.json";
@@ -46,6 +49,9 @@ pub struct ProfileFacts {
     pub runtime: RuntimeInfo,
     /// Threads of one inference.
     pub threads: usize,
+    /// Cores that the process was kept on; empty when it was not.
+    #[serde(default)]
+    pub cores: Vec<usize>,
     /// Machine.
     pub device: DeviceFacts,
     /// How each block was measured.
@@ -59,10 +65,14 @@ pub struct ProfileFacts {
 }
 
 /// One measured block. A branch that passes its input through has only zeros.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct BlockRow {
     /// Latency.
     pub measurement: Measurement,
+    /// How often it was measured; the fastest counts.
+    pub passes: usize,
+    /// Slowness of the sentinels beside it against quiet times, relative.
+    pub drift: Option<f64>,
     /// Multiply-accumulates and parameters.
     pub cost: Cost,
 }
@@ -85,11 +95,21 @@ struct CsvRow {
     noisy: bool,
     macs: u64,
     params: u64,
+    #[serde(default)]
+    cold_us: Option<f64>,
+    #[serde(default)]
+    load_us: Option<f64>,
+    #[serde(default)]
+    memory_kb: Option<u64>,
+    #[serde(default)]
+    passes: usize,
+    #[serde(default)]
+    drift: Option<f64>,
 }
 
 impl CsvRow {
     fn new(key: BlockKey, row: &BlockRow) -> Self {
-        let BlockRow { measurement: m, cost } = row;
+        let BlockRow { measurement: m, passes, drift, cost } = row;
         Self {
             key,
             median_us: m.median_us,
@@ -105,6 +125,11 @@ impl CsvRow {
             noisy: m.noisy,
             macs: cost.macs,
             params: cost.params,
+            cold_us: m.cold_us,
+            load_us: m.load_us,
+            memory_kb: m.memory_kb,
+            passes: *passes,
+            drift: drift.map(|d| (d * 1e4).round() / 1e4),
         }
     }
 
@@ -121,8 +146,12 @@ impl CsvRow {
             mean_us: self.mean_us,
             mad_us: self.mad_us,
             noisy: self.noisy,
+            cold_us: self.cold_us,
+            load_us: self.load_us,
+            memory_kb: self.memory_kb,
         };
-        BlockRow { measurement, cost: Cost { macs: self.macs, params: self.params } }
+        let cost = Cost { macs: self.macs, params: self.params };
+        BlockRow { measurement, passes: self.passes, drift: self.drift, cost }
     }
 }
 
@@ -132,20 +161,22 @@ pub struct Profile {
     facts: ProfileFacts,
     space: Space,
     rows: BTreeMap<BlockKey, BlockRow>,
+    calibration: Option<Calibration>,
 }
 
 impl Profile {
     /// A profile of measured blocks; rows of pass-through branches and costs are filled in.
-    pub fn new(facts: ProfileFacts, measured: &BTreeMap<BlockKey, Measurement>) -> Result<Self> {
+    pub fn new(facts: ProfileFacts, measured: &BTreeMap<BlockKey, Record>) -> Result<Self> {
         let space = Space::from_toml(&facts.space_toml)?;
         let mut rows = BTreeMap::new();
-        for (key, measurement) in measured {
-            rows.insert(*key, BlockRow { measurement: *measurement, cost: cost::of_block(&space, key)? });
+        for (key, record) in measured {
+            let Record { measurement, passes, drift, .. } = *record;
+            rows.insert(*key, BlockRow { measurement, passes, drift, cost: cost::of_block(&space, key)? });
         }
         for key in space.block_keys(facts.input_px)?.into_iter().filter(BlockKey::is_identity) {
-            rows.insert(key, BlockRow { measurement: Measurement::default(), cost: Cost::default() });
+            rows.insert(key, BlockRow::default());
         }
-        let profile = Self { facts: ProfileFacts { blocks: rows.len(), ..facts }, space, rows };
+        let profile = Self { facts: ProfileFacts { blocks: rows.len(), ..facts }, space, rows, calibration: None };
         profile.check(Path::new(BLOCKS_FILE))?;
         Ok(profile)
     }
@@ -168,9 +199,16 @@ impl Profile {
             return Err(damaged(format!("the space has hash {now}, but {kept} was recorded: one was changed")));
         }
         let rows = read_rows(folder, facts.blocks)?;
-        let profile = Self { facts, space, rows };
+        let calibration = Calibration::read(folder)?;
+        let profile = Self { facts, space, rows, calibration };
         profile.check(&folder.join(BLOCKS_FILE))?;
-        Ok(profile)
+        match &profile.calibration {
+            Some(c) if c.profile != profile.measured_hash() => Err(Error::ProfileDamaged {
+                path: folder.join(CALIBRATION_FILE),
+                reason: "it belongs to other measurements; remove it and calibrate again".into(),
+            }),
+            _ => Ok(profile),
+        }
     }
 
     /// Writes the profile into `folder`, which is made if needed; each file appears whole or not at all.
@@ -214,6 +252,40 @@ impl Profile {
     /// Median latency of every block.
     pub fn table(&self) -> LatencyTable {
         self.rows.iter().map(|(key, row)| (*key, Micros(row.measurement.median_us))).collect()
+    }
+
+    /// Names the measured latencies and what they were measured on: SHA-256 over the rows, first 16 hex digits.
+    pub fn measured_hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{:?}", (&self.facts.fingerprint, &self.facts.runtime, self.facts.threads)));
+        for (key, row) in &self.rows {
+            let m = &row.measurement;
+            hasher.update(format!("{key} {} {:?}\n", m.median_us, m.cold_us));
+        }
+        hasher.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The calibration by whole networks, if there is one.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
+    /// Puts a calibration into the profile and, if given, into its folder.
+    pub fn calibrate(&mut self, calibration: Calibration, folder: Option<&Path>) -> Result<()> {
+        if let Some(folder) = folder {
+            calibration.write(&folder.join(CALIBRATION_FILE))?;
+        }
+        self.calibration = Some(calibration);
+        Ok(())
+    }
+
+    /// Share of each block in the latency of a network by the calibrated model; `None` without a calibration.
+    ///
+    /// The model's constant is in the stem's rows, since every network has one stem, so that sums over this table are
+    /// its predictions.
+    pub fn calibrated_table(&self) -> Option<LatencyTable> {
+        let calibration = self.calibration.as_ref()?;
+        Some(self.rows.iter().map(|(key, row)| (*key, calibration.block(key, row))).collect())
     }
 
     /// Predicted latency of a network: the sum over its blocks. For many networks, take [`Profile::table`] once.
@@ -273,7 +345,7 @@ fn read_rows(folder: &Path, expected: usize) -> Result<BTreeMap<BlockKey, BlockR
 }
 
 /// Writes beside the target, then renames.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let part = path.with_extension("part");
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&part)?;

@@ -161,10 +161,12 @@ fn profile_args(args: &Args) -> profile::Args {
         space: args.space.clone(),
         px: None,
         runtime: args.runtime.clone(),
-        out: args.out.join("profile"),
+        out: Some(args.out.join("profile")),
         resume: args.out.join("profile").exists(),
         max_runs: Protocol::default().max_runs,
         max_seconds: Protocol::default().max_seconds,
+        care: profile::CareArgs::default(),
+        calibrate: 0,
         seed: args.seed,
     }
 }

@@ -27,8 +27,8 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Show a search space, or draw and compare its architectures
     Space(space::Args),
-    /// Measure every block of a space on this machine
-    Profile(profile::Args),
+    /// Measure every block of a space on this machine; plan, calibrate and verify that
+    Profile(profile::Cli),
     /// Predict the latency of architectures from a profile or a table
     Latency(latency::Args),
     /// Train a supernet
@@ -53,7 +53,7 @@ impl Command {
         match self {
             Self::Demo(args) => demo::run(args, printer),
             Self::Space(args) => space::run(args, printer),
-            Self::Profile(args) => profile::run(args, printer).map(|_| true),
+            Self::Profile(args) => profile::dispatch(args, printer),
             Self::Latency(args) => latency::run(args, printer),
             Self::Train(args) => train::run(args, printer).map(|_| true),
             Self::Search(args) => search::run(args, printer).map(|_| true),
