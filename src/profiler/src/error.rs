@@ -96,6 +96,12 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// Profiles that were measured differently do not mix.
+    #[error("profiles cannot be merged, since they were measured differently: {differences}")]
+    Merge {
+        /// What differs.
+        differences: String,
+    },
     /// A latency model cannot be fitted.
     #[error("cannot calibrate: {reason}")]
     Calibration {

@@ -18,6 +18,7 @@ mod nnls;
 pub mod plan;
 pub mod profile;
 pub mod records;
+pub mod release;
 mod rng;
 pub mod run;
 mod schedule;

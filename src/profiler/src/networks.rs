@@ -8,7 +8,7 @@ use inas_space::{Architecture, LatencyTable, Space};
 use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Session};
 use crate::measure::{Clock, SystemClock};
 use crate::rng::Rng as Shuffler;
 use crate::run::load;
@@ -95,11 +95,13 @@ pub struct Turns {
     pub runs: usize,
     /// Shortest timed part of a visit, ms.
     pub visit_ms: f64,
+    /// Networks that are held in memory and take turns.
+    pub together: usize,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { min_visits: 4, max_visits: 12, agreement: 0.005, runs: 7, visit_ms: 40.0 }
+        Self { min_visits: 8, max_visits: 40, agreement: 0.005, runs: 5, visit_ms: 10.0, together: 25 }
     }
 }
 
@@ -125,8 +127,8 @@ impl Turned {
     }
 }
 
-/// Measures networks of `space` in turns, as blocks are: each is loaded, warmed up and timed briefly, then the next,
-/// round after round in a shuffled order, so that a slow phase of the machine falls on no network alone. The median
+/// Measures networks of `space` in turns, as blocks are: each is warmed up and timed briefly, then the next, round
+/// after round in a shuffled order, so that a slow phase of the machine falls on no network alone. The median
 /// of the fastest visit counts, as the fastest measurement of a block does.
 pub fn measure_in_turns(
     space: &Space,
@@ -137,14 +139,28 @@ pub fn measure_in_turns(
     seed: u64,
     observer: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Turned>> {
-    let models = archs.iter().map(|arch| -> Result<Vec<u8>> {
-        let graph = network(space, arch, px, &mut SeededWeights::new(seed))?;
-        Ok(graph.to_onnx(&OnnxOptions::default())?)
-    });
-    let models = models.collect::<Result<Vec<_>>>()?;
+    if turns.together == 0 {
+        return Err(Error::Protocol { reason: "at least one network must be held in memory" });
+    }
     let clock = SystemClock::default();
-    let mut visit = |i: usize| visit(&models[i], backend, turns, seed, &clock);
-    in_turns(models.len(), turns, seed, &mut visit, observer)
+    let mut measured = Vec::with_capacity(archs.len());
+    // Every n-th network is in a group, so that all groups span the range and no slow phase falls on one end of it.
+    let groups = archs.len().div_ceil(turns.together).max(1);
+    for group in 0..groups {
+        let load_network = |arch: &Architecture| -> Result<Box<dyn Session>> {
+            let graph = network(space, arch, px, &mut SeededWeights::new(seed))?;
+            Ok(load(&graph.to_onnx(&OnnxOptions::default())?, backend, seed)?.0)
+        };
+        let mut sessions =
+            archs.iter().skip(group).step_by(groups).map(load_network).collect::<Result<Vec<_>>>()?;
+        let before = measured.len();
+        let mut visit = |i: usize| visit(sessions[i].as_mut(), turns, &clock);
+        let mut observer = |done: usize, _: usize| observer(before + done, archs.len());
+        let turned = in_turns(archs.iter().skip(group).step_by(groups).len(), turns, seed, &mut visit, &mut observer)?;
+        measured.extend(turned.into_iter().enumerate().map(|(i, t)| (group + i * groups, t)));
+    }
+    measured.sort_by_key(|m| m.0);
+    Ok(measured.into_iter().map(|m| m.1).collect())
 }
 
 /// Visits `count` things in shuffled rounds until each is known well enough.
@@ -176,9 +192,9 @@ fn in_turns(
     Ok(turned)
 }
 
-fn visit(onnx: &[u8], backend: &dyn Backend, turns: &Turns, seed: u64, clock: &dyn Clock) -> Result<f64> {
-    let (mut session, _) = load(onnx, backend, seed)?;
-    for _ in 0..3 {
+fn visit(session: &mut dyn Session, turns: &Turns, clock: &dyn Clock) -> Result<f64> {
+    // Runtimes settle in the second run after a pause; the caches hold another network's weights before the first.
+    for _ in 0..2 {
         session.run()?;
     }
     let mut times = Vec::new();

@@ -64,6 +64,23 @@ pub struct ProfileFacts {
     pub fingerprint: String,
 }
 
+impl ProfileFacts {
+    /// What must be equal for latencies to mix and is not, as `name: this, other`; empty when they mix.
+    pub fn differences(&self, other: &Self) -> String {
+        let pairs = [
+            ("machine", self.fingerprint.clone(), other.fingerprint.clone()),
+            ("runtime", format!("{:?}", self.runtime), format!("{:?}", other.runtime)),
+            ("threads", self.threads.to_string(), other.threads.to_string()),
+            ("cores", format!("{:?}", self.cores), format!("{:?}", other.cores)),
+            ("space", self.space_hash.clone(), other.space_hash.clone()),
+            ("input px", self.input_px.to_string(), other.input_px.to_string()),
+            ("protocol", format!("{:?}", self.protocol), format!("{:?}", other.protocol)),
+        ];
+        let differing = pairs.iter().filter(|p| p.1 != p.2).map(|(name, a, b)| format!("{name}: {a}, {b}"));
+        differing.collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// One measured block. A branch that passes its input through has only zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct BlockRow {
@@ -179,6 +196,46 @@ impl Profile {
         let profile = Self { facts: ProfileFacts { blocks: rows.len(), ..facts }, space, rows, calibration: None };
         profile.check(Path::new(BLOCKS_FILE))?;
         Ok(profile)
+    }
+
+    /// A profile of rows that are there already; `origin` is named when they are not the blocks of the space.
+    pub(crate) fn from_rows(facts: ProfileFacts, rows: BTreeMap<BlockKey, BlockRow>, origin: &Path) -> Result<Self> {
+        let space = Space::from_toml(&facts.space_toml)?;
+        let profile = Self { facts: ProfileFacts { blocks: rows.len(), ..facts }, space, rows, calibration: None };
+        profile.check(origin)?;
+        Ok(profile)
+    }
+
+    /// Puts together profiles that were measured alike; each block keeps its fastest measurement.
+    ///
+    /// Profiles that differ in machine, runtime, threads, cores, space, input size or protocol do not mix.
+    pub fn merge(profiles: &[Self], command: String) -> Result<Self> {
+        let Some((first, others)) = profiles.split_first() else {
+            return Err(Error::Merge { differences: "there is no profile".into() });
+        };
+        let mut rows = first.rows.clone();
+        for other in others {
+            let differences = first.facts.differences(&other.facts);
+            if !differences.is_empty() {
+                return Err(Error::Merge { differences });
+            }
+            for (key, row) in &other.rows {
+                let Some(kept) = rows.get_mut(key) else { continue };
+                let passes = kept.passes + row.passes;
+                if row.measurement.median_us < kept.measurement.median_us {
+                    *kept = *row;
+                }
+                kept.passes = passes;
+            }
+        }
+        let facts = ProfileFacts { command, created: crate::run::now(), ..first.facts.clone() };
+        Self::from_rows(facts, rows, Path::new(BLOCKS_FILE))
+    }
+
+    /// Latency of every block by the best model there is: calibrated, or measured when there is no calibration or
+    /// `plain` is asked for. Sums over it are predictions.
+    pub fn model(&self, plain: bool) -> LatencyTable {
+        self.calibrated_table().filter(|_| !plain).unwrap_or_else(|| self.table())
     }
 
     /// Reads a profile folder and checks that it is whole.

@@ -207,6 +207,7 @@ fn search_args(args: &Args, supernet: SupernetArgs) -> search::Args {
         sampler: SamplerKind::Lgs,
         strategy: Strategy::Evolution,
         max_latency: None,
+        plain_sum: false,
         seed: args.seed,
     }
 }

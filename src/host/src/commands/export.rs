@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
     });
     let mut models = Vec::with_capacity(archs.len());
     for arch in archs {
-        let predicted_ms = profile.predict(&arch)?.total().ms();
+        let predicted_ms = profile.model(false).latency(profile.space(), &arch, profile.input_px())?.total().ms();
         let score = evaluator.score(&arch)?;
         let mut name = format!("{device}_lat@{predicted_ms:.2}ms_F@{:.4}", score.max_f);
         if models.iter().any(|m: &Model| m.name == name) {

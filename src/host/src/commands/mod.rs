@@ -3,6 +3,7 @@
 mod demo;
 mod export;
 mod latency;
+mod lut;
 mod metrics;
 mod parity;
 mod profile;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Profile(profile::Cli),
     /// Predict the latency of architectures from a profile or a table
     Latency(latency::Args),
+    /// Look into latency profiles; import and export the release's tables
+    Lut(lut::Args),
     /// Train a supernet
     Train(train::Args),
     /// Search a trained supernet for the Pareto front over a profile
@@ -55,6 +58,7 @@ impl Command {
             Self::Space(args) => space::run(args, printer),
             Self::Profile(args) => profile::dispatch(args, printer),
             Self::Latency(args) => latency::run(args, printer),
+            Self::Lut(args) => lut::run(args, printer),
             Self::Train(args) => train::run(args, printer).map(|_| true),
             Self::Search(args) => search::run(args, printer).map(|_| true),
             Self::Export(args) => export::run(args, printer).map(|_| true),
