@@ -77,7 +77,6 @@ impl DeviceFacts {
         let system = System::new_with_specifics(wanted).ok();
         let brand = system.as_ref().and_then(|s| Some(s.cpus().first()?.brand().trim().to_owned()));
         let memory = system.as_ref().map(|s| s.total_memory() / 1_000_000);
-        let load = System::load_average().ok();
         let sys = Path::new("/sys");
         Self {
             arch: Some(std::env::consts::ARCH.to_owned()),
@@ -87,8 +86,13 @@ impl DeviceFacts {
             memory_mb: memory.filter(|mb| *mb > 0),
             cores: read_cores(sys),
             thermal_zones: read_thermal_zones(sys),
-            load_average: load.map(|l| [l.one, l.five, l.fifteen]),
+            load_average: Self::load(),
         }
+    }
+
+    /// Load average over 1, 5 and 15 minutes.
+    pub(crate) fn load() -> Option<[f64; 3]> {
+        System::load_average().ok().map(|l| [l.one, l.five, l.fifteen])
     }
 
     /// Hash of what must match for latencies to mix: processor, cores, instruction set and governors.
@@ -103,7 +107,7 @@ impl DeviceFacts {
     }
 }
 
-fn read_text(path: &Path) -> Option<String> {
+pub(crate) fn read_text(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?.trim().to_owned();
     (!text.is_empty()).then_some(text)
 }
@@ -117,7 +121,7 @@ fn numbered(folder: &Path, prefix: &str) -> Vec<(usize, std::path::PathBuf)> {
     found
 }
 
-fn read_cores(sys: &Path) -> Vec<CoreFacts> {
+pub(crate) fn read_cores(sys: &Path) -> Vec<CoreFacts> {
     let cores = numbered(&sys.join("devices/system/cpu"), "cpu").into_iter().map(|(core, path)| CoreFacts {
         core,
         max_khz: read_text(&path.join("cpufreq/cpuinfo_max_freq")).and_then(|t| t.parse().ok()),
@@ -128,7 +132,7 @@ fn read_cores(sys: &Path) -> Vec<CoreFacts> {
     cores.filter(|c| *c != CoreFacts { core: c.core, ..CoreFacts::default() }).collect()
 }
 
-fn read_thermal_zones(sys: &Path) -> Vec<ThermalZone> {
+pub(crate) fn read_thermal_zones(sys: &Path) -> Vec<ThermalZone> {
     let zone = |(_, path): (usize, std::path::PathBuf)| {
         let milli: Option<f64> = read_text(&path.join("temp")).and_then(|t| t.parse().ok());
         Some(ThermalZone { name: read_text(&path.join("type"))?, celsius: milli.map(|m| m / 1e3) })

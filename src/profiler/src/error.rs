@@ -88,6 +88,26 @@ pub enum Error {
         /// Library in use.
         loaded: PathBuf,
     },
+    /// The process cannot be kept on the cores that were asked for.
+    #[error("cannot stay on cores {cores}: {reason}")]
+    Pinning {
+        /// The cores.
+        cores: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Profiles that were measured differently do not mix.
+    #[error("profiles cannot be merged, since they were measured differently: {differences}")]
+    Merge {
+        /// What differs.
+        differences: String,
+    },
+    /// A latency model cannot be fitted.
+    #[error("cannot calibrate: {reason}")]
+    Calibration {
+        /// Why not.
+        reason: String,
+    },
     /// A measuring protocol contradicts itself.
     #[error("measuring protocol: {reason}")]
     Protocol {

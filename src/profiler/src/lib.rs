@@ -4,14 +4,24 @@
 //! known well enough, [`run`] does so for every block of a space and [`profile`] keeps the result: a folder that
 //! predicts the latency of any network of the space as the sum over its blocks.
 
+pub mod affinity;
 pub mod backend;
+pub mod cache;
+pub mod calibrate;
+pub mod conditions;
 pub mod device;
 mod error;
 pub mod measure;
+mod memory;
+pub mod networks;
+mod nnls;
+pub mod plan;
 pub mod profile;
-mod records;
+pub mod records;
+pub mod release;
 mod rng;
 pub mod run;
+mod schedule;
 pub mod stats;
 
 pub use backend::{Backend, RuntimeInfo, RuntimeKind, Session, open};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Session;
-use crate::{Error, Result, stats};
+use crate::{Error, Result, cache, stats};
 
 /// Confidence level of the interval around the median.
 const LEVEL: f64 = 0.95;
@@ -24,7 +24,7 @@ const MAX_BATCH: usize = 1000;
 
 /// How to measure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Protocol {
     /// Runs before timing starts; default 3, since runtimes still allocate in the second.
     pub warmup_runs: usize,
@@ -38,11 +38,40 @@ pub struct Protocol {
     pub max_seconds: f64,
     /// A sample holds as many runs as needed to last this long, microseconds; default 50.
     pub min_sample_us: f64,
+    /// Runs that each follow an eviction of the caches; 0 leaves the cold latency out; default 3.
+    pub cold_runs: usize,
+    /// Memory swept before each of them, KB; default twice a core's own cache, so that weights come from the shared
+    /// cache or from memory as they do inside a whole network.
+    pub evict_kb: u64,
+    /// A sentinel block is timed after every so many blocks; 0 never; default 8.
+    pub sentinel_every: usize,
+    /// Blocks next to a sentinel that was this much slower than in quiet times are measured again, relative; default 0.05.
+    pub drift: f64,
+    /// Passes over the blocks at most, the first included; default 4.
+    pub max_passes: usize,
+    /// Wait until the hottest sensor is below this, degrees Celsius; `None` does not wait; default 80.
+    pub max_celsius: Option<f64>,
+    /// Longest wait for it before a segment, seconds; default 120.
+    pub max_wait_seconds: f64,
 }
 
 impl Default for Protocol {
     fn default() -> Self {
-        Self { warmup_runs: 3, min_runs: 10, max_runs: 50, target_ci: 0.02, max_seconds: 1.0, min_sample_us: 50.0 }
+        Self {
+            warmup_runs: 3,
+            min_runs: 10,
+            max_runs: 50,
+            target_ci: 0.02,
+            max_seconds: 1.0,
+            min_sample_us: 50.0,
+            cold_runs: 3,
+            evict_kb: 2 * cache::private_kb(),
+            sentinel_every: 8,
+            drift: 0.05,
+            max_passes: 4,
+            max_celsius: Some(80.0),
+            max_wait_seconds: 120.0,
+        }
     }
 }
 
@@ -60,6 +89,12 @@ impl Protocol {
         if !positive(self.target_ci) || !positive(self.max_seconds) {
             return fail("the target interval and the time limit must be positive");
         }
+        if self.max_passes == 0 || !positive(self.drift) {
+            return fail("passes must be at least 1 and the drift positive");
+        }
+        if !(self.max_wait_seconds.is_finite() && self.max_wait_seconds >= 0.0) {
+            return fail("the longest wait must not be negative");
+        }
         if !(self.min_sample_us.is_finite() && self.min_sample_us >= 0.0) {
             return fail("the shortest sample must not be negative");
         }
@@ -69,6 +104,7 @@ impl Protocol {
 
 /// Latency of one model, microseconds an inference.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Measurement {
     /// The very first run, cold.
     pub first_us: f64,
@@ -92,12 +128,23 @@ pub struct Measurement {
     pub mad_us: f64,
     /// The interval did not get as narrow as asked for.
     pub noisy: bool,
+    /// Median of runs that each follow an eviction of the caches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cold_us: Option<f64>,
+    /// Time to load and optimise the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_us: Option<f64>,
+    /// Growth of the process's peak memory while the model was loaded and run first, KB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_kb: Option<u64>,
 }
 
 /// A source of time.
 pub trait Clock {
     /// Time since some fixed moment.
     fn now(&self) -> Duration;
+    /// Lets time pass.
+    fn sleep(&self, time: Duration);
 }
 
 /// The system's monotonic clock.
@@ -114,15 +161,25 @@ impl Clock for SystemClock {
     fn now(&self) -> Duration {
         self.0.elapsed()
     }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// Measures the model with the inputs that are set.
 pub fn measure(session: &mut dyn Session, protocol: &Protocol) -> Result<Measurement> {
-    measure_with(session, protocol, &SystemClock::default())
+    let mut evictor = cache::Evictor::new(protocol.evict_kb);
+    measure_with(session, protocol, &SystemClock::default(), &mut || evictor.sweep())
 }
 
-/// [`measure`] by another clock.
-pub fn measure_with(session: &mut dyn Session, protocol: &Protocol, clock: &dyn Clock) -> Result<Measurement> {
+/// [`measure`] by another clock and with another way to evict the caches.
+pub fn measure_with(
+    session: &mut dyn Session,
+    protocol: &Protocol,
+    clock: &dyn Clock,
+    evict: &mut dyn FnMut(),
+) -> Result<Measurement> {
     protocol.check()?;
     let mut sample = |batch: usize| -> Result<f64> {
         let start = clock.now();
@@ -152,6 +209,11 @@ pub fn measure_with(session: &mut dyn Session, protocol: &Protocol, clock: &dyn 
         }
         times.push(sample(batch)?);
     }
+    let mut cold = Vec::with_capacity(protocol.cold_runs);
+    for _ in 0..protocol.cold_runs {
+        evict();
+        cold.push(sample(1)?);
+    }
     // Clocks tell nanoseconds; more digits would only be noise in the files.
     let rounded = |us: f64| (us * 1e3).round() / 1e3;
     Ok(Measurement {
@@ -166,6 +228,9 @@ pub fn measure_with(session: &mut dyn Session, protocol: &Protocol, clock: &dyn 
         mean_us: rounded(stats::mean(&times)),
         mad_us: rounded(stats::mad(&times)),
         noisy: !narrow(&times, low, high, protocol.target_ci),
+        cold_us: (!cold.is_empty()).then(|| rounded(stats::median(&cold))),
+        load_us: None,
+        memory_kb: None,
     })
 }
 

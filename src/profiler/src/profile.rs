@@ -8,14 +8,17 @@ use std::path::Path;
 use inas_graph::cost::{self, Cost};
 use inas_space::{Architecture, BlockKey, LatencyBreakdown, LatencyTable, Micros, Space};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::backend::RuntimeInfo;
 use crate::device::DeviceFacts;
+use crate::calibrate::{CALIBRATION_FILE, Calibration};
 use crate::measure::{Measurement, Protocol};
+use crate::records::Record;
 use crate::{Error, Result};
 
 /// Newest schema of the folder that is read, and the one written.
-pub const SCHEMA: u64 = 1;
+pub const SCHEMA: u64 = 2;
 
 /// Name of the file of facts.
 pub const PROFILE_FILE: &str = "profile.json";
@@ -46,6 +49,9 @@ pub struct ProfileFacts {
     pub runtime: RuntimeInfo,
     /// Threads of one inference.
     pub threads: usize,
+    /// Cores that the process was kept on; empty when it was not.
+    #[serde(default)]
+    pub cores: Vec<usize>,
     /// Machine.
     pub device: DeviceFacts,
     /// How each block was measured.
@@ -58,11 +64,32 @@ pub struct ProfileFacts {
     pub fingerprint: String,
 }
 
+impl ProfileFacts {
+    /// What must be equal for latencies to mix and is not, as `name: this, other`; empty when they mix.
+    pub fn differences(&self, other: &Self) -> String {
+        let pairs = [
+            ("machine", self.fingerprint.clone(), other.fingerprint.clone()),
+            ("runtime", format!("{:?}", self.runtime), format!("{:?}", other.runtime)),
+            ("threads", self.threads.to_string(), other.threads.to_string()),
+            ("cores", format!("{:?}", self.cores), format!("{:?}", other.cores)),
+            ("space", self.space_hash.clone(), other.space_hash.clone()),
+            ("input px", self.input_px.to_string(), other.input_px.to_string()),
+            ("protocol", format!("{:?}", self.protocol), format!("{:?}", other.protocol)),
+        ];
+        let differing = pairs.iter().filter(|p| p.1 != p.2).map(|(name, a, b)| format!("{name}: {a}, {b}"));
+        differing.collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// One measured block. A branch that passes its input through has only zeros.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct BlockRow {
     /// Latency.
     pub measurement: Measurement,
+    /// How often it was measured; the fastest counts.
+    pub passes: usize,
+    /// Slowness of the sentinels beside it against quiet times, relative.
+    pub drift: Option<f64>,
     /// Multiply-accumulates and parameters.
     pub cost: Cost,
 }
@@ -85,11 +112,21 @@ struct CsvRow {
     noisy: bool,
     macs: u64,
     params: u64,
+    #[serde(default)]
+    cold_us: Option<f64>,
+    #[serde(default)]
+    load_us: Option<f64>,
+    #[serde(default)]
+    memory_kb: Option<u64>,
+    #[serde(default)]
+    passes: usize,
+    #[serde(default)]
+    drift: Option<f64>,
 }
 
 impl CsvRow {
     fn new(key: BlockKey, row: &BlockRow) -> Self {
-        let BlockRow { measurement: m, cost } = row;
+        let BlockRow { measurement: m, passes, drift, cost } = row;
         Self {
             key,
             median_us: m.median_us,
@@ -105,6 +142,11 @@ impl CsvRow {
             noisy: m.noisy,
             macs: cost.macs,
             params: cost.params,
+            cold_us: m.cold_us,
+            load_us: m.load_us,
+            memory_kb: m.memory_kb,
+            passes: *passes,
+            drift: drift.map(|d| (d * 1e4).round() / 1e4),
         }
     }
 
@@ -121,8 +163,12 @@ impl CsvRow {
             mean_us: self.mean_us,
             mad_us: self.mad_us,
             noisy: self.noisy,
+            cold_us: self.cold_us,
+            load_us: self.load_us,
+            memory_kb: self.memory_kb,
         };
-        BlockRow { measurement, cost: Cost { macs: self.macs, params: self.params } }
+        let cost = Cost { macs: self.macs, params: self.params };
+        BlockRow { measurement, passes: self.passes, drift: self.drift, cost }
     }
 }
 
@@ -132,22 +178,64 @@ pub struct Profile {
     facts: ProfileFacts,
     space: Space,
     rows: BTreeMap<BlockKey, BlockRow>,
+    calibration: Option<Calibration>,
 }
 
 impl Profile {
     /// A profile of measured blocks; rows of pass-through branches and costs are filled in.
-    pub fn new(facts: ProfileFacts, measured: &BTreeMap<BlockKey, Measurement>) -> Result<Self> {
+    pub fn new(facts: ProfileFacts, measured: &BTreeMap<BlockKey, Record>) -> Result<Self> {
         let space = Space::from_toml(&facts.space_toml)?;
         let mut rows = BTreeMap::new();
-        for (key, measurement) in measured {
-            rows.insert(*key, BlockRow { measurement: *measurement, cost: cost::of_block(&space, key)? });
+        for (key, record) in measured {
+            let Record { measurement, passes, drift, .. } = *record;
+            rows.insert(*key, BlockRow { measurement, passes, drift, cost: cost::of_block(&space, key)? });
         }
         for key in space.block_keys(facts.input_px)?.into_iter().filter(BlockKey::is_identity) {
-            rows.insert(key, BlockRow { measurement: Measurement::default(), cost: Cost::default() });
+            rows.insert(key, BlockRow::default());
         }
-        let profile = Self { facts: ProfileFacts { blocks: rows.len(), ..facts }, space, rows };
+        let profile = Self { facts: ProfileFacts { blocks: rows.len(), ..facts }, space, rows, calibration: None };
         profile.check(Path::new(BLOCKS_FILE))?;
         Ok(profile)
+    }
+
+    /// A profile of rows that are there already; `origin` is named when they are not the blocks of the space.
+    pub(crate) fn from_rows(facts: ProfileFacts, rows: BTreeMap<BlockKey, BlockRow>, origin: &Path) -> Result<Self> {
+        let space = Space::from_toml(&facts.space_toml)?;
+        let profile = Self { facts: ProfileFacts { blocks: rows.len(), ..facts }, space, rows, calibration: None };
+        profile.check(origin)?;
+        Ok(profile)
+    }
+
+    /// Puts together profiles that were measured alike; each block keeps its fastest measurement.
+    ///
+    /// Profiles that differ in machine, runtime, threads, cores, space, input size or protocol do not mix.
+    pub fn merge(profiles: &[Self], command: String) -> Result<Self> {
+        let Some((first, others)) = profiles.split_first() else {
+            return Err(Error::Merge { differences: "there is no profile".into() });
+        };
+        let mut rows = first.rows.clone();
+        for other in others {
+            let differences = first.facts.differences(&other.facts);
+            if !differences.is_empty() {
+                return Err(Error::Merge { differences });
+            }
+            for (key, row) in &other.rows {
+                let Some(kept) = rows.get_mut(key) else { continue };
+                let passes = kept.passes + row.passes;
+                if row.measurement.median_us < kept.measurement.median_us {
+                    *kept = *row;
+                }
+                kept.passes = passes;
+            }
+        }
+        let facts = ProfileFacts { command, created: crate::run::now(), ..first.facts.clone() };
+        Self::from_rows(facts, rows, Path::new(BLOCKS_FILE))
+    }
+
+    /// Latency of every block by the best model there is: calibrated, or measured when there is no calibration or
+    /// `plain` is asked for. Sums over it are predictions.
+    pub fn model(&self, plain: bool) -> LatencyTable {
+        self.calibrated_table().filter(|_| !plain).unwrap_or_else(|| self.table())
     }
 
     /// Reads a profile folder and checks that it is whole.
@@ -168,9 +256,16 @@ impl Profile {
             return Err(damaged(format!("the space has hash {now}, but {kept} was recorded: one was changed")));
         }
         let rows = read_rows(folder, facts.blocks)?;
-        let profile = Self { facts, space, rows };
+        let calibration = Calibration::read(folder)?;
+        let profile = Self { facts, space, rows, calibration };
         profile.check(&folder.join(BLOCKS_FILE))?;
-        Ok(profile)
+        match &profile.calibration {
+            Some(c) if c.profile != profile.measured_hash() => Err(Error::ProfileDamaged {
+                path: folder.join(CALIBRATION_FILE),
+                reason: "it belongs to other measurements; remove it and calibrate again".into(),
+            }),
+            _ => Ok(profile),
+        }
     }
 
     /// Writes the profile into `folder`, which is made if needed; each file appears whole or not at all.
@@ -214,6 +309,40 @@ impl Profile {
     /// Median latency of every block.
     pub fn table(&self) -> LatencyTable {
         self.rows.iter().map(|(key, row)| (*key, Micros(row.measurement.median_us))).collect()
+    }
+
+    /// Names the measured latencies and what they were measured on: SHA-256 over the rows, first 16 hex digits.
+    pub fn measured_hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{:?}", (&self.facts.fingerprint, &self.facts.runtime, self.facts.threads)));
+        for (key, row) in &self.rows {
+            let m = &row.measurement;
+            hasher.update(format!("{key} {} {:?}\n", m.median_us, m.cold_us));
+        }
+        hasher.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The calibration by whole networks, if there is one.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
+    /// Puts a calibration into the profile and, if given, into its folder.
+    pub fn calibrate(&mut self, calibration: Calibration, folder: Option<&Path>) -> Result<()> {
+        if let Some(folder) = folder {
+            calibration.write(&folder.join(CALIBRATION_FILE))?;
+        }
+        self.calibration = Some(calibration);
+        Ok(())
+    }
+
+    /// Share of each block in the latency of a network by the calibrated model; `None` without a calibration.
+    ///
+    /// The model's constant is in the stem's rows, since every network has one stem, so that sums over this table are
+    /// its predictions.
+    pub fn calibrated_table(&self) -> Option<LatencyTable> {
+        let calibration = self.calibration.as_ref()?;
+        Some(self.rows.iter().map(|(key, row)| (*key, calibration.block(key, row))).collect())
     }
 
     /// Predicted latency of a network: the sum over its blocks. For many networks, take [`Profile::table`] once.
@@ -273,7 +402,7 @@ fn read_rows(folder: &Path, expected: usize) -> Result<BTreeMap<BlockKey, BlockR
 }
 
 /// Writes beside the target, then renames.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let part = path.with_extension("part");
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&part)?;

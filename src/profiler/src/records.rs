@@ -1,6 +1,9 @@
 //! `records.jsonl`: what has been measured so far, appended and flushed to the disk block by block.
+//!
+//! The first line is a [`Header`], each further one a [`Record`] (it has a `key`) or a [`Sentinel`] (it has a
+//! `sentinel_us`). While measuring goes on a block may have several records; the finished file has one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,29 +12,108 @@ use inas_space::BlockKey;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::RuntimeInfo;
+use crate::conditions::Conditions;
 use crate::measure::{Measurement, Protocol};
+use crate::profile::write_whole;
+use crate::schedule::History;
 use crate::{Error, Result};
 
 /// Name of the file.
-pub(crate) const RECORDS_FILE: &str = "records.jsonl";
+pub const RECORDS_FILE: &str = "records.jsonl";
 
-/// First line: what all records of the file share.
+/// First line: what all records of the file share. Records under different headers do not mix.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Header {
-    pub(crate) schema: u64,
-    pub(crate) fingerprint: String,
-    pub(crate) space_hash: String,
-    pub(crate) input_px: u32,
-    pub(crate) runtime: RuntimeInfo,
-    pub(crate) threads: usize,
-    pub(crate) protocol: Protocol,
-    pub(crate) seed: u64,
+pub struct Header {
+    /// Schema version of the file.
+    pub schema: u64,
+    /// Hash of what must match on the machine ([`crate::DeviceFacts::fingerprint`]).
+    pub fingerprint: String,
+    /// Hash of the space.
+    pub space_hash: String,
+    /// Side of the input image, px.
+    pub input_px: u32,
+    /// Runtime.
+    pub runtime: RuntimeInfo,
+    /// Threads of one inference.
+    pub threads: usize,
+    /// Cores that the process was kept on; empty when it was not.
+    #[serde(default)]
+    pub cores: Vec<usize>,
+    /// How each block was measured.
+    pub protocol: Protocol,
+    /// Seed of weights, inputs and order.
+    pub seed: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    key: BlockKey,
-    measurement: Measurement,
+/// A measured block.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The block.
+    pub key: BlockKey,
+    /// Its latency.
+    pub measurement: Measurement,
+    /// How often it was measured; the fastest counts.
+    #[serde(default = "once")]
+    pub passes: usize,
+    /// Slowness of the sentinels beside it against quiet times, relative; known once measuring has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<f64>,
+}
+
+impl Record {
+    pub(crate) fn new(key: BlockKey, measurement: Measurement) -> Self {
+        Self { key, measurement, passes: 1, drift: None }
+    }
+}
+
+fn once() -> usize {
+    1
+}
+
+/// The sentinel block, timed between segments, and the state of the machine then.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Sentinel {
+    /// Its latency, microseconds.
+    pub sentinel_us: f64,
+    /// Seconds since the run began.
+    #[serde(default)]
+    pub at_s: f64,
+    /// Frequencies, temperatures and load.
+    #[serde(default)]
+    pub conditions: Conditions,
+}
+
+/// A line after the first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// A measured block.
+    Block(Record),
+    /// A sentinel.
+    Sentinel(Sentinel),
+}
+
+/// A line that a measuring program writes for another one after each block.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamLine {
+    /// Schema version ([`crate::profile::SCHEMA`]).
+    pub schema: u64,
+    /// Blocks measured, earlier runs included.
+    pub done: usize,
+    /// Blocks to measure in all.
+    pub total: usize,
+    /// Blocks of this pass that are left.
+    pub left: usize,
+    /// The block.
+    pub key: BlockKey,
+    /// Its median latency, microseconds.
+    pub median_us: f64,
+    /// Time since the run started, seconds.
+    pub elapsed_s: f64,
+    /// Time left at the pace of this run, seconds.
+    pub eta_s: f64,
+    /// The record as it is in the file.
+    pub record: Record,
 }
 
 /// The file, open for appending, and what it holds.
@@ -39,7 +121,7 @@ struct Record {
 pub(crate) struct Records {
     path: PathBuf,
     file: File,
-    pub(crate) measured: BTreeMap<BlockKey, Measurement>,
+    pub(crate) history: History,
 }
 
 impl Records {
@@ -58,24 +140,18 @@ impl Records {
             return Err(Error::NotEmpty { path: folder.to_owned(), hint });
         }
         let bytes = if there { fs::read(&path).map_err(Error::io("read", &path))? } else { Vec::new() };
-        let (measured, good_len) = parse(folder, &path, &bytes, header, keys)?;
+        let (history, good_len) = parse(folder, &path, &bytes, header, keys)?;
         let file = OpenOptions::new().append(true).create(true).open(&path).map_err(Error::io("open", &path))?;
         file.set_len(good_len as u64).map_err(Error::io("truncate", &path))?;
-        let mut records = Self { path, file, measured };
+        let mut records = Self { path, file, history };
         if good_len == 0 {
             records.append(header)?;
         }
         Ok(records)
     }
 
-    /// Adds a block; it is on the disk when this returns.
-    pub(crate) fn push(&mut self, key: BlockKey, measurement: Measurement) -> Result<()> {
-        self.append(&Record { key, measurement })?;
-        self.measured.insert(key, measurement);
-        Ok(())
-    }
-
-    fn append(&mut self, line: &impl Serialize) -> Result<()> {
+    /// Adds a line; it is on the disk when this returns.
+    pub(crate) fn append(&mut self, line: &impl Serialize) -> Result<()> {
         let write = |file: &mut File| -> std::io::Result<()> {
             let mut text = serde_json::to_vec(line)?;
             text.push(b'\n');
@@ -84,17 +160,27 @@ impl Records {
         };
         write(&mut self.file).map_err(Error::io("write", &self.path))
     }
+
+    /// Leaves only the best record of each block.
+    pub(crate) fn finish(self, header: &Header) -> Result<()> {
+        let bad = |e: serde_json::Error| Error::Io { action: "write", path: self.path.clone(), source: e.into() };
+        let mut text = serde_json::to_string(header).map_err(bad)? + "\n";
+        for record in self.history.best().values() {
+            text += &(serde_json::to_string(record).map_err(bad)? + "\n");
+        }
+        write_whole(&self.path, text.as_bytes())
+    }
 }
 
-/// Records of the file and the length of its good part: a last line that was cut is left out.
+/// What the file tells and the length of its good part: a last line that was cut is left out.
 fn parse(
     folder: &Path,
     path: &Path,
     bytes: &[u8],
     header: &Header,
     keys: &BTreeSet<BlockKey>,
-) -> Result<(BTreeMap<BlockKey, Measurement>, usize)> {
-    let mut measured = BTreeMap::new();
+) -> Result<(History, usize)> {
+    let mut history = History::default();
     let mut good_len = 0;
     for (i, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
         let bad = |reason: String| Error::Record { path: path.to_owned(), line: i + 1, reason };
@@ -109,22 +195,25 @@ fn parse(
                 return Err(Error::Mixed { path: folder.to_owned(), differences });
             }
         } else {
-            let record: Record = match serde_json::from_slice(line) {
-                Ok(record) => record,
+            let entry: Entry = match serde_json::from_slice(line) {
+                Ok(entry) => entry,
                 // A crash may leave the last line's place on the disk, but not its text.
                 Err(_) if good_len + line.len() == bytes.len() => break,
                 Err(e) => return Err(bad(e.to_string())),
             };
-            if !keys.contains(&record.key) {
-                return Err(bad(format!("`{}` is no block of the space", record.key)));
+            if let Entry::Block(record) = &entry {
+                if !keys.contains(&record.key) {
+                    return Err(bad(format!("`{}` is no block of the space", record.key)));
+                }
+                if history.passes(&record.key) >= header.protocol.max_passes.max(record.passes) {
+                    return Err(bad(format!("block `{}` is there too often", record.key)));
+                }
             }
-            if measured.insert(record.key, record.measurement).is_some() {
-                return Err(bad(format!("block `{}` is there twice", record.key)));
-            }
+            history.push(entry);
         }
         good_len += line.len();
     }
-    Ok((measured, good_len))
+    Ok((history, good_len))
 }
 
 /// Fields in which two headers differ, as `name: kept, now value`.

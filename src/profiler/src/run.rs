@@ -4,16 +4,23 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use inas_graph::{OnnxOptions, SeededWeights, block};
-use inas_space::{BlockKey, Micros, Space};
+use inas_graph::{OnnxOptions, SeededWeights, block, cost};
+use inas_space::{BlockKey, BlockKind, Micros, Space};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Session};
+use crate::cache::Evictor;
+use crate::conditions::{Conditions, cooled};
 use crate::device::DeviceFacts;
-use crate::measure::{Measurement, Protocol, measure};
+use crate::measure::{Clock as _, Measurement, Protocol, SystemClock, measure, measure_with};
+use crate::memory::Watch;
 use crate::profile::{Profile, ProfileFacts, SCHEMA};
-use crate::records::{Header, Records};
+use crate::records::{Entry, Header, Record, Records, Sentinel, StreamLine};
 use crate::rng::Rng;
-use crate::{Error, Result};
+use crate::schedule::{self, Bench, Plan};
+use crate::{Error, Result, stats};
+
+/// Samples of the sentinel at each look.
+const SENTINEL_RUNS: usize = 5;
 
 /// How to profile a space.
 #[derive(Debug, Clone)]
@@ -28,30 +35,53 @@ pub struct RunOptions {
     pub resume: bool,
     /// Command line to keep in the profile.
     pub command: String,
+    /// Cores that the process was kept on ([`crate::affinity`]), to keep in the profile.
+    pub cores: Vec<usize>,
 }
 
 /// A block was measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Progress {
     /// Blocks measured, earlier runs included.
     pub done: usize,
     /// Blocks to measure in all.
     pub total: usize,
+    /// Blocks of this pass that are left; after the first pass only drifted ones are measured.
+    pub left: usize,
     /// The block.
     pub key: BlockKey,
     /// Its median latency.
     pub median: Micros,
+    /// What was measured, as it is in the records.
+    pub record: Record,
     /// Time since this run started.
     pub elapsed: Duration,
     /// Time left at the pace of this run.
     pub eta: Duration,
 }
 
+impl Progress {
+    /// The same as a line of JSON for another program.
+    pub fn line(&self) -> StreamLine {
+        StreamLine {
+            schema: SCHEMA,
+            done: self.done,
+            total: self.total,
+            left: self.left,
+            key: self.key,
+            median_us: self.median.0,
+            elapsed_s: self.elapsed.as_secs_f64(),
+            eta_s: self.eta.as_secs_f64(),
+            record: self.record.clone(),
+        }
+    }
+}
+
 /// Measures every block of `space` at input side `px` and writes the profile into the folder of `options`.
 ///
-/// Blocks come in a seeded random order, so that a slow phase of the machine does not fall on one kind of block. Each is
-/// recorded on the disk at once; after an interruption (`cancel`, or a crash) a run with `resume` measures the rest.
-/// Branches that pass their input through are not measured and count as 0.
+/// Blocks come in a seeded random order, in segments between timings of a sentinel block; segments that drifted are
+/// measured again. Each block is recorded on the disk at once; after an interruption (`cancel`, or a crash) a run with
+/// `resume` measures the rest. Branches that pass their input through are not measured and count as 0.
 pub fn profile_space(
     space: &Space,
     px: u32,
@@ -71,32 +101,49 @@ pub fn profile_space(
         input_px: px,
         runtime: backend.info(),
         threads: backend.threads(),
+        cores: options.cores.clone(),
         protocol: options.protocol.clone(),
         seed: options.seed,
     };
     let mut records = Records::open(&options.dir, options.resume, &header, &keys)?;
-    let total = keys.len();
-    let mut left: Vec<BlockKey> = keys.into_iter().collect();
-    Rng::new(options.seed).shuffle(&mut left);
-    left.retain(|key| !records.measured.contains_key(key));
+    let keys: Vec<BlockKey> = keys.into_iter().collect();
+    let protocol = &options.protocol;
+    let plan = Plan {
+        seed: options.seed,
+        segment: protocol.sentinel_every,
+        drift: protocol.drift,
+        passes: protocol.max_passes,
+    };
+    let mut history = std::mem::take(&mut records.history);
+    let mut bench = LocalBench::new(space, &keys, backend, protocol, options.seed)?;
     let start = Instant::now();
-    for (i, key) in left.iter().enumerate() {
-        if cancel.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted { path: options.dir.clone(), done: records.measured.len(), total });
+    let mut measured = 0;
+    let mut keep = |entry: &Entry, history: &schedule::History, left: usize| -> Result<bool> {
+        records.append(entry)?;
+        if let Entry::Block(record) = entry {
+            measured += 1;
+            let elapsed = start.elapsed();
+            observer(&Progress {
+                done: history.measured(),
+                total: keys.len(),
+                left,
+                key: record.key,
+                median: Micros(record.measurement.median_us),
+                record: record.clone(),
+                elapsed,
+                eta: elapsed.mul_f64(left as f64 / f64::from(measured)),
+            });
         }
-        let measurement = measure_block(space, key, backend, options)
-            .map_err(|e| Error::Block { key: key.to_string(), source: Box::new(e) })?;
-        records.push(*key, measurement)?;
-        let elapsed = start.elapsed();
-        observer(&Progress {
-            done: records.measured.len(),
-            total,
-            key: *key,
-            median: Micros(measurement.median_us),
-            elapsed,
-            eta: elapsed.mul_f64((left.len() - i - 1) as f64 / (i + 1) as f64),
-        });
+        Ok(!cancel.load(Ordering::Relaxed))
+    };
+    let whole = schedule::run(&keys, &plan, &mut history, &mut bench, &mut keep)?;
+    if !whole && !history.pending(&keys, &plan).is_empty() {
+        let path = options.dir.clone();
+        return Err(Error::Interrupted { path, done: history.measured(), total: keys.len() });
     }
+    let best = history.best();
+    records.history = history;
+    records.finish(&header)?;
     let facts = ProfileFacts {
         schema: SCHEMA,
         tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -108,13 +155,14 @@ pub fn profile_space(
         input_px: px,
         runtime: header.runtime,
         threads: header.threads,
+        cores: header.cores,
         device,
         protocol: header.protocol,
         seed: header.seed,
         blocks: 0,
         fingerprint: header.fingerprint,
     };
-    let profile = Profile::new(facts, &records.measured)?;
+    let profile = Profile::new(facts, &best)?;
     profile.write(&options.dir)?;
     Ok(profile)
 }
@@ -136,26 +184,113 @@ pub fn command_line(arguments: impl IntoIterator<Item = String>) -> String {
 
 /// Measures a whole ONNX model on random inputs.
 pub fn bench_model(onnx: &[u8], backend: &dyn Backend, protocol: &Protocol) -> Result<Measurement> {
-    bench_seeded(onnx, backend, protocol, 0)
-}
-
-fn measure_block(space: &Space, key: &BlockKey, backend: &dyn Backend, options: &RunOptions) -> Result<Measurement> {
-    let graph = block(space, key, &mut SeededWeights::new(options.seed))?;
-    bench_seeded(&graph.to_onnx(&OnnxOptions::default())?, backend, &options.protocol, options.seed)
-}
-
-fn bench_seeded(onnx: &[u8], backend: &dyn Backend, protocol: &Protocol, seed: u64) -> Result<Measurement> {
     protocol.check()?;
+    let (mut session, load_us) = load(onnx, backend, 0)?;
+    Ok(Measurement { load_us: Some(load_us), ..measure(session.as_mut(), protocol)? })
+}
+
+/// A session with random inputs, and the time it took to load, microseconds.
+pub(crate) fn load(onnx: &[u8], backend: &dyn Backend, seed: u64) -> Result<(Box<dyn Session>, f64)> {
+    let start = Instant::now();
     let mut session = backend.load(onnx)?;
+    let load_us = start.elapsed().as_micros() as f64;
     let mut rng = Rng::new(seed);
     let mut values = |shape: &Vec<usize>| (0..shape.iter().product()).map(|_| rng.signed_unit()).collect();
     let inputs: Vec<Vec<f32>> = session.input_shapes().iter().map(&mut values).collect();
     session.set_inputs(&inputs.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-    measure(session.as_mut(), protocol)
+    Ok((session, load_us))
+}
+
+/// This machine with a runtime.
+pub(crate) struct LocalBench<'a> {
+    space: &'a Space,
+    backend: &'a dyn Backend,
+    protocol: &'a Protocol,
+    seed: u64,
+    clock: SystemClock,
+    evictor: Evictor,
+    /// Block that tells how fast the machine is at the moment, if sentinels are wanted.
+    sentinel: Option<Box<dyn Session>>,
+}
+
+impl<'a> LocalBench<'a> {
+    pub(crate) fn new(
+        space: &'a Space,
+        keys: &[BlockKey],
+        backend: &'a dyn Backend,
+        protocol: &'a Protocol,
+        seed: u64,
+    ) -> Result<Self> {
+        let mut bench = Self {
+            space,
+            backend,
+            protocol,
+            seed,
+            clock: SystemClock::default(),
+            evictor: Evictor::new(if protocol.cold_runs > 0 { protocol.evict_kb } else { 0 }),
+            sentinel: None,
+        };
+        if let Some(key) = sentinel_key(space, keys).filter(|_| protocol.sentinel_every > 0) {
+            let (mut session, _) = load(&bench.onnx(&key)?, backend, seed)?;
+            for _ in 0..protocol.warmup_runs {
+                session.run()?;
+            }
+            bench.sentinel = Some(session);
+        }
+        Ok(bench)
+    }
+
+    fn onnx(&self, key: &BlockKey) -> Result<Vec<u8>> {
+        let graph = block(self.space, key, &mut SeededWeights::new(self.seed))?;
+        Ok(graph.to_onnx(&OnnxOptions::default())?)
+    }
+
+    fn measure(&mut self, key: &BlockKey) -> Result<Measurement> {
+        let onnx = self.onnx(key)?;
+        let memory = Watch::start();
+        let (mut session, load_us) = load(&onnx, self.backend, self.seed)?;
+        let start = Instant::now();
+        session.run()?;
+        let first_us = start.elapsed().as_nanos() as f64 / 1e3;
+        let memory_kb = memory.growth_kb();
+        let evictor = &mut self.evictor;
+        let measured = measure_with(session.as_mut(), self.protocol, &self.clock, &mut || evictor.sweep())?;
+        Ok(Measurement { first_us, load_us: Some(load_us), memory_kb, ..measured })
+    }
+}
+
+/// The bottleneck block of middle cost: it exercises the operators that networks spend their time in.
+fn sentinel_key(space: &Space, keys: &[BlockKey]) -> Option<BlockKey> {
+    let macs = |key: &BlockKey| cost::of_block(space, key).map_or(0, |c| c.macs);
+    let mut blocks: Vec<(u64, BlockKey)> =
+        keys.iter().filter(|k| k.kind == BlockKind::MbConv).map(|k| (macs(k), *k)).collect();
+    blocks.sort_unstable();
+    blocks.get(blocks.len() / 2).map(|b| b.1)
+}
+
+impl Bench for LocalBench<'_> {
+    fn sentinel(&mut self) -> Result<Sentinel> {
+        let longest = Duration::from_secs_f64(self.protocol.max_wait_seconds);
+        let conditions = cooled(self.protocol.max_celsius, longest, &self.clock, &mut Conditions::read);
+        let Some(session) = &mut self.sentinel else { return Ok(Sentinel { conditions, ..Sentinel::default() }) };
+        let mut times = Vec::with_capacity(SENTINEL_RUNS);
+        session.run()?;
+        for _ in 0..SENTINEL_RUNS {
+            let start = self.clock.now();
+            session.run()?;
+            times.push(self.clock.now().saturating_sub(start).as_secs_f64() * 1e6);
+        }
+        let sentinel_us = (stats::median(&times) * 1e3).round() / 1e3;
+        Ok(Sentinel { sentinel_us, at_s: (self.clock.now().as_secs_f64() * 10.0).round() / 10.0, conditions })
+    }
+
+    fn block(&mut self, key: &BlockKey) -> Result<Measurement> {
+        self.measure(key).map_err(|e| Error::Block { key: key.to_string(), source: Box::new(e) })
+    }
 }
 
 /// UTC to the second, RFC 3339.
-fn now() -> String {
+pub(crate) fn now() -> String {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }

@@ -43,6 +43,43 @@ pub fn median_ci(sample: &[f64], level: f64, resamples: usize, seed: u64) -> (f6
     (percentile(&medians, tail), percentile(&medians, 100.0 - tail))
 }
 
+/// Ranks from 1, ties sharing their mean rank.
+fn ranks(sample: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..sample.len()).collect();
+    order.sort_by(|a, b| sample[*a].total_cmp(&sample[*b]));
+    let mut ranks = vec![0.0; sample.len()];
+    for tie in order.chunk_by(|a, b| sample[*a].total_cmp(&sample[*b]).is_eq()) {
+        let below = sample.iter().filter(|x| x.total_cmp(&&sample[tie[0]]).is_lt()).count();
+        tie.iter().for_each(|i| ranks[*i] = below as f64 + (tie.len() as f64 + 1.0) / 2.0);
+    }
+    ranks
+}
+
+/// Spearman's rank correlation of pairs; 0 when one side does not vary.
+pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
+    let (a, b) = (ranks(a), ranks(b));
+    let (mean_a, mean_b) = (mean(&a), mean(&b));
+    let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(&b).map(|(x, y)| f(x - mean_a, y - mean_b)).sum::<f64>();
+    let spread = (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt();
+    if spread > 0.0 { sum(&|x, y| x * y) / spread } else { 0.0 }
+}
+
+/// Kendall's rank correlation (tau-b) of pairs; 0 when one side does not vary.
+pub fn kendall(a: &[f64], b: &[f64]) -> f64 {
+    let (mut agree, mut varied_a, mut varied_b) = (0i64, 0i64, 0i64);
+    let sign = |x: f64, y: f64| x.total_cmp(&y) as i64;
+    for i in 0..a.len().min(b.len()) {
+        for j in 0..i {
+            let (x, y) = (sign(a[i], a[j]), sign(b[i], b[j]));
+            agree += x * y;
+            varied_a += x.abs();
+            varied_b += y.abs();
+        }
+    }
+    let spread = (varied_a as f64 * varied_b as f64).sqrt();
+    if spread > 0.0 { agree as f64 / spread } else { 0.0 }
+}
+
 fn of_sorted(sorted: &[f64], p: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
     let place = (p / 100.0).clamp(0.0, 1.0) * last as f64;

@@ -98,6 +98,49 @@ fn interrupt_ends_with_130_and_resumes() {
     assert_eq!(lines(), measured + 1);
 }
 
+/// Killed without a chance to tidy up, at several moments, a run goes on and has each block once in the end.
+#[test]
+fn killed_runs_resume_to_each_block_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let run_space = |more: &[&str]| {
+        let mut command = binary();
+        command.args(["run", "--space", "nano", "--px", "32", "--record"]).arg(&out).args(more);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let lines = || fs::read_to_string(out.join("records.jsonl")).map_or(0, |t| t.lines().count());
+    for (round, more) in [&[][..], &["--resume"], &["--resume"]].into_iter().enumerate() {
+        let mut child = run_space(more).spawn().unwrap();
+        for _ in 0..1000 {
+            if lines() > 30 * (round + 1) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let (code, stdout, stderr) = run(run_space(&["--resume"]).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    assert_eq!(code, Some(0), "{stderr}");
+    for line in stdout.lines() {
+        let line: inas_profiler::records::StreamLine = serde_json::from_str(line).unwrap();
+        assert_eq!(line.record.key, line.key);
+    }
+    let text = fs::read_to_string(out.join("records.jsonl")).unwrap();
+    let mut keys: Vec<String> = text
+        .lines()
+        .skip(1)
+        .map(|l| serde_json::from_str::<inas_profiler::records::Record>(l).unwrap().key.to_string())
+        .collect();
+    keys.sort();
+    let profile = Profile::read(&out).unwrap();
+    let mut wanted: Vec<String> =
+        profile.rows().keys().filter(|k| !k.is_identity()).map(ToString::to_string).collect();
+    wanted.sort();
+    assert_eq!(keys, wanted);
+}
+
 #[test]
 fn bench_prints_a_line_or_json() {
     let folder = tempfile::tempdir().unwrap();

@@ -16,6 +16,10 @@ impl Clock for Hand {
     fn now(&self) -> Duration {
         Duration::from_secs_f64(self.0.get() / 1e6)
     }
+
+    fn sleep(&self, time: Duration) {
+        self.0.set(self.0.get() + time.as_secs_f64() * 1e6);
+    }
 }
 
 struct Scripted<F> {
@@ -52,7 +56,8 @@ impl<F: FnMut(usize) -> f64> Session for Scripted<F> {
 fn timed(protocol: &Protocol, us: impl FnMut(usize) -> f64) -> (Measurement, usize) {
     let hand = Hand::default();
     let mut session = Scripted { hand: hand.clone(), run: 0, us };
-    let measurement = measure_with(&mut session, protocol, &hand).unwrap();
+    let protocol = Protocol { cold_runs: 0, ..protocol.clone() };
+    let measurement = measure_with(&mut session, &protocol, &hand, &mut || {}).unwrap();
     (measurement, session.run)
 }
 
@@ -119,8 +124,29 @@ fn contradicting_protocols_are_refused() {
         Protocol { target_ci: 0.0, ..good() },
         Protocol { max_seconds: f64::NAN, ..good() },
         Protocol { min_sample_us: -1.0, ..good() },
+        Protocol { max_passes: 0, ..good() },
+        Protocol { drift: 0.0, ..good() },
+        Protocol { max_wait_seconds: f64::INFINITY, ..good() },
     ] {
         let mut session = Scripted { hand: hand.clone(), run: 0, us: |_| 1.0 };
-        assert!(matches!(measure_with(&mut session, &bad, &hand), Err(Error::Protocol { .. })), "{bad:?}");
+        assert!(matches!(measure_with(&mut session, &bad, &hand, &mut || {}), Err(Error::Protocol { .. })), "{bad:?}");
     }
+}
+
+#[test]
+fn cold_runs_follow_an_eviction_each() {
+    let hand = Hand::default();
+    let cold = Rc::new(Cell::new(false));
+    let evicted = Rc::clone(&cold);
+    // A run after an eviction takes three times as long.
+    let us = move |_| if evicted.replace(false) { 300.0 } else { 100.0 };
+    let mut session = Scripted { hand: hand.clone(), run: 0, us };
+    let mut evictions = 0;
+    let mut evict = || {
+        evictions += 1;
+        cold.set(true);
+    };
+    let protocol = Protocol { cold_runs: 5, ..Protocol::default() };
+    let m = measure_with(&mut session, &protocol, &hand, &mut evict).unwrap();
+    assert_eq!((m.median_us, m.cold_us, evictions), (100.0, Some(300.0), 5));
 }

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Pretend, measured_blocks, options, tiny};
+use inas_profiler::calibrate::{Calibration, Verification};
+use inas_profiler::networks::spread;
 use inas_profiler::{Backend, Error, Profile, Protocol, Result, RunOptions, RuntimeKind, open, profile_space};
 use inas_space::BlockKey;
 
@@ -121,7 +123,7 @@ fn cut_in_the_middle_is_damage() {
     let path = folder.path().join("records.jsonl");
     let text = fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    for (broken, reason) in [("{\"key\": \"st", "line 4"), (lines[1], "twice"), (&lines[1].replace("32", "99"), "")] {
+    for (broken, reason) in [("{\"key\": \"st", "line 4"), (lines[1], "too often"), (&lines[1].replace("32", "99"), "")] {
         let mut lines = lines.clone();
         lines[3] = broken;
         fs::write(&path, lines.join("\n") + "\n").unwrap();
@@ -192,8 +194,8 @@ fn damaged_profiles_are_told_apart() {
     expect(&csv, &lines(&[&rows[..], &rows[1..2]].concat()), &["listed twice"]);
     expect(&csv, &lines(&[&[rows[0]], &[other_row.as_str()], &rows[2..]].concat()), &["1 missing, 1 unknown", "tiny"]);
     expect(&csv, &good_csv.replacen("median_us", "median", 1), &["blocks.csv", "median"]);
-    expect(&json, &good_json.replacen("\"schema\": 1", "\"schema\": 2", 1), &["schema version 2", "update"]);
-    expect(&json, &good_json.replacen("\"schema\": 1", "\"schema\": 0.5", 1), &["profile.json", "schema"]);
+    expect(&json, &good_json.replacen("\"schema\": 2", "\"schema\": 3", 1), &["schema version 3", "update"]);
+    expect(&json, &good_json.replacen("\"schema\": 2", "\"schema\": 0.5", 1), &["profile.json", "schema"]);
     expect(&json, &good_json.replacen("space_hash\": \"", "space_hash\": \"0", 1), &["profile.json", "hash"]);
     expect(&json, &good_json.replacen("channels = [4]", "channels = [5]", 1), &["profile.json", "hash"]);
     expect(&json, &good_json[..good_json.len() / 2], &["profile.json"]);
@@ -228,4 +230,66 @@ fn wrong_input_size_is_refused_before_the_folder_is_made() {
     let result = profile_space(&tiny(), 33, &Pretend::default(), &options(&dir, false), &mut |_| {}, &cancel);
     assert!(matches!(result, Err(Error::Space(_))));
     assert!(!dir.exists());
+}
+
+/// A device of known faults: an offset a network and cold weights that a block in a loop does not show.
+#[test]
+fn calibration_recovers_what_the_sum_does_not_know_and_is_kept_in_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = inas_space::Space::preset("nano").unwrap();
+    let device = inas_profiler::release::import(&table_of(&space), "simulated", &space, 128, "test".into()).unwrap();
+    device.write(folder.path()).unwrap();
+    let mut profile = Profile::read(folder.path()).unwrap();
+    let truth = |arch: &inas_space::Architecture| 1.12 * profile.predict(arch).unwrap().total().0 + 150.0;
+    let draw = |n, seed| spread(&space, &device.table(), 128, n, seed, &BTreeSet::new()).unwrap();
+    let measured: Vec<_> = draw(24, 1).into_iter().map(|arch| (arch.clone(), truth(&arch), 0.0)).collect();
+    let fresh = draw(60, 2);
+    let latencies: Vec<f64> = fresh.iter().map(truth).collect();
+    assert_eq!(Verification::new(&profile, &fresh, &latencies).unwrap().calibrated, None);
+    let calibration = Calibration::fit(&profile, &measured, [0.0; 2]).unwrap();
+    assert!(calibration.cross_validated_mape_percent < 0.3, "{calibration:?}");
+    profile.calibrate(calibration, Some(folder.path())).unwrap();
+    let read = Profile::read(folder.path()).unwrap();
+    assert_eq!(read, profile);
+    let found = Verification::new(&read, &fresh, &latencies).unwrap();
+    let calibrated = found.calibrated.unwrap();
+    assert!(found.sum.bias_percent < -10.0 && found.sum.within_10_percent < 5.0, "{found:?}");
+    assert!(calibrated.mape_percent < 0.3 && calibrated.kendall > 0.99, "{found:?}");
+    let (low, high) = read.calibration().unwrap().around(read.model(false).latency(&space, &fresh[0], 128).unwrap().total());
+    assert!(low.0 <= latencies[0] * 1.01 && latencies[0] <= high.0 * 1.01);
+    // It goes with these measurements only.
+    let csv = fs::read_to_string(folder.path().join("blocks.csv")).unwrap();
+    let line = csv.lines().find(|l| l.starts_with("stem")).unwrap();
+    let other = line.replacen(line.split(',').nth(1).unwrap(), "12345.0", 1);
+    fs::write(folder.path().join("blocks.csv"), csv.replace(line, &other)).unwrap();
+    let error = Profile::read(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("calibration.json") && error.contains("calibrate again"), "{error}");
+    assert!(matches!(Calibration::fit(&profile, &measured[..5], [0.0; 2]), Err(Error::Calibration { .. })));
+}
+
+/// A release table with made-up latencies that follow the cost.
+fn table_of(space: &inas_space::Space) -> String {
+    let line = |key: &BlockKey| {
+        let macs = if key.is_identity() { 0 } else { inas_graph::cost::of_block(space, key).unwrap().macs };
+        let ms = macs as f64 / 3e6 + if key.is_identity() { 0.0 } else { 0.004 };
+        format!("{} latency_mean:{ms:.6} latency_var:0.0\n", key.to_release())
+    };
+    space.block_keys(128).unwrap().iter().map(line).collect()
+}
+
+#[test]
+fn merging_keeps_the_fastest_and_refuses_others() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = profile(&Pretend::default(), &options(a.path(), false)).unwrap();
+    let second = profile(&Pretend::default(), &options(b.path(), false)).unwrap();
+    let merged = Profile::merge(&[first.clone(), second.clone()], "merge".into()).unwrap();
+    for (key, row) in merged.rows() {
+        let medians = [&first, &second].map(|p| p.rows()[key].measurement.median_us);
+        assert_eq!(row.measurement.median_us.to_bits(), medians[0].min(medians[1]).to_bits());
+        assert_eq!(row.passes, if key.is_identity() { 0 } else { 2 });
+    }
+    let c = tempfile::tempdir().unwrap();
+    let other = profile(&Pretend { version: "2", threads: 3 }, &options(c.path(), false)).unwrap();
+    let error = Profile::merge(&[first, other], "merge".into()).unwrap_err().to_string();
+    assert!(error.contains("runtime") && error.contains("threads: 1, 3") && !error.contains("space"), "{error}");
 }

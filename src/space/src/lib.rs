@@ -21,6 +21,7 @@ mod architecture;
 mod blocks;
 mod draw;
 mod error;
+mod interpolate;
 mod key;
 mod latency;
 mod release;

@@ -168,10 +168,12 @@ fn profile_args(args: &Args) -> profile::Args {
         space: args.space.clone(),
         px: None,
         runtime: args.runtime.clone(),
-        out: args.out.join("profile"),
+        out: Some(args.out.join("profile")),
         resume: args.out.join("profile").exists(),
         max_runs: Protocol::default().max_runs,
         max_seconds: Protocol::default().max_seconds,
+        care: profile::CareArgs::default(),
+        calibrate: 0,
         seed: args.seed,
     }
 }
@@ -212,6 +214,7 @@ fn search_args(args: &Args, supernet: SupernetArgs) -> search::Args {
         sampler: SamplerKind::Lgs,
         strategy: Strategy::Evolution,
         max_latency: None,
+        plain_sum: false,
         seed: args.seed,
     }
 }

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
     let verifying = if args.format.iter().all(|f| *f == Format::Fp32) { vec![] } else { runtimes(args, printer)? };
     let mut models: Vec<Model> = Vec::with_capacity(archs.len() * args.format.len());
     for arch in archs {
-        let predicted_ms = profile.predict(&arch)?.total().ms();
+        let predicted_ms = profile.model(false).latency(profile.space(), &arch, profile.input_px())?.total().ms();
         let score = evaluator.score(&arch)?;
         let mut base = format!("{device}_lat@{predicted_ms:.2}ms_F@{:.4}", score.max_f);
         if models.iter().any(|m| m.name == base) {

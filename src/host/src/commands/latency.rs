@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Profile folder.
     #[arg(long, conflicts_with = "table", required_unless_present = "table")]
     profile: Option<PathBuf>,
+    /// Predict by the sum over the blocks even when the profile is calibrated.
+    #[arg(long)]
+    plain_sum: bool,
     /// Text table in the release's form (milliseconds).
     #[arg(long)]
     table: Option<PathBuf>,
@@ -35,7 +38,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let (space, table, px) = match (&args.profile, &args.table) {
         (Some(dir), _) => {
             let profile = Profile::read(dir)?;
-            (profile.space().clone(), profile.table(), profile.input_px())
+            (profile.space().clone(), profile.model(args.plain_sum), profile.input_px())
         }
         (None, Some(path)) => {
             let table = LatencyTable::from_release(&read_text(path)?).with_context(|| path.display().to_string())?;

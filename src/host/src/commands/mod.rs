@@ -4,6 +4,7 @@ mod demo;
 mod eval;
 mod export;
 mod latency;
+mod lut;
 mod metrics;
 mod parity;
 mod profile;
@@ -28,10 +29,12 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Show a search space, or draw and compare its architectures
     Space(space::Args),
-    /// Measure every block of a space on this machine
-    Profile(profile::Args),
+    /// Measure every block of a space on this machine; plan, calibrate and verify that
+    Profile(profile::Cli),
     /// Predict the latency of architectures from a profile or a table
     Latency(latency::Args),
+    /// Look into latency profiles; import and export the release's tables
+    Lut(lut::Args),
     /// Train a supernet
     Train(train::Args),
     /// Search a trained supernet for the Pareto front over a profile
@@ -56,8 +59,9 @@ impl Command {
         match self {
             Self::Demo(args) => demo::run(args, printer),
             Self::Space(args) => space::run(args, printer),
-            Self::Profile(args) => profile::run(args, printer).map(|_| true),
+            Self::Profile(args) => profile::dispatch(args, printer),
             Self::Latency(args) => latency::run(args, printer),
+            Self::Lut(args) => lut::run(args, printer),
             Self::Train(args) => train::run(args, printer).map(|_| true),
             Self::Search(args) => search::run(args, printer).map(|_| true),
             Self::Export(args) => export::run(args, printer).map(|_| true),

@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Keep only architectures predicted to be at most this slow, ms.
     #[arg(long, value_name = "MS")]
     pub(super) max_latency: Option<f64>,
+    /// Predict by the sum over the blocks even when the profile is calibrated.
+    #[arg(long)]
+    pub(super) plain_sum: bool,
     /// Seed of every draw.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
@@ -119,7 +122,7 @@ impl Objective for Accuracy<'_> {
 pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<SearchResult> {
     let (profile, evaluator) = args.supernet.open()?;
     let space = profile.space();
-    let predictor = TablePredictor::new(space, &profile.table(), profile.input_px())?;
+    let predictor = TablePredictor::new(space, &profile.model(args.plain_sum), profile.input_px())?;
     let config = SearchConfig {
         population: args.population,
         groups: args.groups,

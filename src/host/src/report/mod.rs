@@ -38,6 +38,11 @@ pub fn render(report: &Report, base_dir: &Path) -> Result<String> {
     Ok(env.render_str(include_str!("template.html"), Serde(page))?)
 }
 
+/// Scatter plot of measured against predicted latency (pairs of predicted and measured, ms) as an SVG file.
+pub fn scatter_svg(sum: &[(f64, f64)], calibrated: &[(f64, f64)]) -> Result<String> {
+    plots::verification(sum, calibrated)
+}
+
 /// Writes `report.json` and `report.html` in `dir`, which is made if need be; returns the path of the page.
 ///
 /// Pictures named by relative paths are read from `dir`. Each file is replaced as a whole or not at all, and neither

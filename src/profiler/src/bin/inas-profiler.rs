@@ -5,15 +5,17 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
+use inas_profiler::affinity::CoreChoice;
 use inas_profiler::{
-    Backend, DeviceFacts, Error, Progress, Protocol, Result, RunOptions, RuntimeKind, bench_model, command_line, open,
+    Backend, DeviceFacts, Error, Profile, Progress, Protocol, Result, RunOptions, RuntimeKind, bench_model, command_line, open,
     profile_space,
 };
 use inas_space::Space;
@@ -36,6 +38,8 @@ struct Cli {
 enum Command {
     /// Measure every block of a search space into a latency profile (a folder).
     Profile(ProfileArgs),
+    /// Measure every block, with a JSON line for each on standard output as it is measured.
+    Run(RunArgs),
     /// Measure one ONNX model.
     Bench(BenchArgs),
     /// Print what is known of this machine, as JSON.
@@ -62,6 +66,27 @@ struct ProfileArgs {
     /// Progress for programs: a JSON line for every block on standard error.
     #[arg(long)]
     json_progress: bool,
+    #[command(flatten)]
+    measuring: MeasuringArgs,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Search space: a preset's name or a .toml file.
+    #[arg(long, value_name = "NAME|FILE")]
+    space: String,
+    /// Side of the square input image, px; default: the space's.
+    #[arg(long, value_name = "N")]
+    px: Option<u32>,
+    /// Folder for the records, and for the profile in the end.
+    #[arg(long, value_name = "DIR")]
+    record: PathBuf,
+    /// Go on with the records in the folder.
+    #[arg(long)]
+    resume: bool,
+    /// Seed of weights, inputs and order.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
     #[command(flatten)]
     measuring: MeasuringArgs,
 }
@@ -100,15 +125,33 @@ struct MeasuringArgs {
     /// Time limit for the timed runs of one block or model, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = Protocol::default().max_seconds)]
     max_seconds: f64,
+    /// Wait before a segment until the hottest sensor is below this, degrees Celsius.
+    #[arg(long, value_name = "CELSIUS", default_value_t = 80.0)]
+    max_celsius: f64,
+    /// Stay on these cores: big, little, prime, or numbers such as 0,2-3.
+    #[arg(long, value_name = "CORES")]
+    cores: Option<CoreChoice>,
 }
 
 impl MeasuringArgs {
+    /// Pins the process if asked to; the cores that it may use then.
+    fn pin(&self) -> Result<Vec<usize>> {
+        let Some(choice) = &self.cores else { return Ok(Vec::new()) };
+        let facts = DeviceFacts::read();
+        let pinning = choice.apply(&facts.cores, facts.logical_cores.unwrap_or(1))?;
+        if !pinning.worked() {
+            eprintln!("warning: asked to stay on cores {:?}, but the system allows {:?}", pinning.asked, pinning.got);
+        }
+        Ok(pinning.got)
+    }
+
     fn protocol(&self) -> Result<Protocol> {
         let protocol = Protocol {
             warmup_runs: self.warmup,
             min_runs: self.min_runs,
             max_runs: self.max_runs,
             max_seconds: self.max_seconds,
+            max_celsius: Some(self.max_celsius),
             ..Protocol::default()
         };
         protocol.check()?;
@@ -123,6 +166,7 @@ impl MeasuringArgs {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Profile(args) => profile(&args),
+        Command::Run(args) => run(&args),
         Command::Bench(args) => bench(&args),
         Command::Device => {
             device();
@@ -142,54 +186,77 @@ fn main() -> ExitCode {
     }
 }
 
-fn profile(args: &ProfileArgs) -> Result<()> {
-    let protocol = args.measuring.protocol()?;
-    let space = Space::load(&args.space)?;
-    let backend = args.measuring.backend()?;
+/// Measures a space into a folder; returns the profile and the side of its input.
+fn measure_space(
+    (space, px): (&str, Option<u32>),
+    measuring: &MeasuringArgs,
+    (dir, resume, seed): (&Path, bool, u64),
+    observer: &mut dyn FnMut(&Progress),
+) -> Result<Profile> {
+    let protocol = measuring.protocol()?;
+    let space = Space::load(space)?;
+    let cores = measuring.pin()?;
+    let backend = measuring.backend()?;
     let cancel = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&cancel);
     let handler = ctrlc::set_handler(move || seen.store(true, Ordering::Relaxed));
     if let Err(error) = handler {
         eprintln!("warning: interrupts end the program at once: {error}");
     }
-    let options = RunOptions {
-        protocol,
-        seed: args.seed,
-        dir: args.out.clone(),
-        resume: args.resume,
-        command: command_line(std::env::args()),
-    };
-    let px = args.px.unwrap_or(space.input_px);
+    let command = command_line(std::env::args());
+    let options = RunOptions { protocol, seed, dir: dir.to_owned(), resume, command, cores };
+    profile_space(&space, px.unwrap_or(space.input_px), backend.as_ref(), &options, observer, &cancel)
+}
+
+fn profile(args: &ProfileArgs) -> Result<()> {
     let mut last: Option<Instant> = None;
     let mut observer = |p: &Progress| {
         if args.json_progress {
-            eprintln!("{}", progress_json(p));
+            eprintln!("{}", json(&p.line()));
             return;
         }
-        if p.done < p.total && last.is_some_and(|t| t.elapsed() < PROGRESS_EVERY) {
+        if p.left > 0 && last.is_some_and(|t| t.elapsed() < PROGRESS_EVERY) {
             return;
         }
         last = Some(Instant::now());
         let (elapsed, eta) = (p.elapsed.as_secs_f64(), p.eta.as_secs_f64());
-        eprintln!("{}/{} blocks, {elapsed:.0} s, {eta:.0} s left: {} {:.3} ms", p.done, p.total, p.key, p.median.ms());
+        let again = if p.done == p.total && p.left > 0 { ", drifted ones again" } else { "" };
+        eprintln!(
+            "{}/{} blocks{again}, {elapsed:.0} s, {eta:.0} s left: {} {:.3} ms",
+            p.done,
+            p.total,
+            p.key,
+            p.median.ms()
+        );
     };
-    let profile = profile_space(&space, px, backend.as_ref(), &options, &mut observer, &cancel)?;
-    let rows = profile.rows();
-    let noisy = rows.values().filter(|r| r.measurement.noisy).count();
-    println!("{}: {} blocks of `{}` at {px} px, {noisy} noisy", args.out.display(), rows.len(), space.name);
+    let place = (args.out.as_path(), args.resume, args.seed);
+    let profile = measure_space((&args.space, args.px), &args.measuring, place, &mut observer)?;
+    println!("{}", summary(&args.out, &profile));
     Ok(())
 }
 
-/// One line of `--json-progress`; times in seconds and microseconds.
-fn progress_json(p: &Progress) -> serde_json::Value {
-    serde_json::json!({
-        "done": p.done,
-        "total": p.total,
-        "key": p.key,
-        "median_us": p.median.0,
-        "elapsed_s": p.elapsed.as_secs_f64(),
-        "eta_s": p.eta.as_secs_f64(),
-    })
+fn summary(folder: &Path, profile: &Profile) -> String {
+    let (rows, px) = (profile.rows(), profile.input_px());
+    let noisy = rows.values().filter(|r| r.measurement.noisy).count();
+    let limit = profile.facts().protocol.drift;
+    let drifted = rows.values().filter(|r| r.drift > Some(limit)).count();
+    let (folder, name) = (folder.display(), &profile.space().name);
+    format!("{folder}: {} blocks of `{name}` at {px} px, {noisy} noisy, {drifted} beside a slow sentinel", rows.len())
+}
+
+fn run(args: &RunArgs) -> Result<()> {
+    // A reader that has gone away does not end the run: the records are on the disk.
+    let mut observer = |p: &Progress| {
+        let _ = writeln!(std::io::stdout(), "{}", json(&p.line()));
+    };
+    let place = (args.record.as_path(), args.resume, args.seed);
+    let profile = measure_space((&args.space, args.px), &args.measuring, place, &mut observer)?;
+    eprintln!("{}", summary(&args.record, &profile));
+    Ok(())
+}
+
+fn json(line: &impl serde::Serialize) -> String {
+    serde_json::to_string(line).unwrap_or_default()
 }
 
 fn bench(args: &BenchArgs) -> Result<()> {

@@ -55,11 +55,20 @@ pub fn measured_blocks() -> usize {
 
 /// One warm-up run and two timed ones.
 pub fn quick() -> Protocol {
-    Protocol { warmup_runs: 1, min_runs: 2, max_runs: 2, min_sample_us: 0.0, ..Protocol::default() }
+    Protocol {
+        warmup_runs: 1,
+        min_runs: 2,
+        max_runs: 2,
+        min_sample_us: 0.0,
+        cold_runs: 0,
+        sentinel_every: 0,
+        max_passes: 1,
+        ..Protocol::default()
+    }
 }
 
 pub fn options(dir: &Path, resume: bool) -> RunOptions {
-    RunOptions { protocol: quick(), seed: 1, dir: dir.to_owned(), resume, command: "test".into() }
+    RunOptions { protocol: quick(), seed: 1, dir: dir.to_owned(), resume, command: "test".into(), cores: Vec::new() }
 }
 
 /// Takes any model and does nothing.

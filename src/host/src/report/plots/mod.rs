@@ -9,7 +9,7 @@ mod scatter;
 pub(super) use losses::{group, losses};
 pub(super) use pareto::pareto;
 pub(super) use progress::hypervolume;
-pub(super) use scatter::predictions;
+pub(super) use scatter::{predictions, verification};
 
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea, SVGBackend};

@@ -1,0 +1,93 @@
+//! Caches of the processor: their sizes, and how to empty them of what was used last.
+
+use std::fs;
+use std::path::Path;
+
+/// A core's own cache when the system does not tell.
+const USUAL_PRIVATE_KB: u64 = 1024;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Size of the biggest cache that a core does not share, KB (1024 bytes).
+pub fn private_kb() -> u64 {
+    levels(Path::new("/sys/devices/system/cpu/cpu0/cache")).private_kb.unwrap_or(USUAL_PRIVATE_KB)
+}
+
+/// Size of the biggest cache of all, KB (1024 bytes), if the system tells.
+pub fn last_level_kb() -> Option<u64> {
+    levels(Path::new("/sys/devices/system/cpu/cpu0/cache")).last_kb
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Levels {
+    private_kb: Option<u64>,
+    last_kb: Option<u64>,
+}
+
+fn levels(folder: &Path) -> Levels {
+    let mut found = Levels::default();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let text = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default().trim().to_owned();
+        let size = text("size");
+        let kb = size.strip_suffix('K').and_then(|n| n.parse().ok());
+        let kb = kb.or_else(|| size.strip_suffix('M').and_then(|n| n.parse::<u64>().ok()).map(|m| m * 1024));
+        let Some(kb) = kb.filter(|_| text("type") != "Instruction") else { continue };
+        found.last_kb = found.last_kb.max(Some(kb));
+        let cores = text("shared_cpu_list");
+        if !cores.contains([',', '-']) {
+            found.private_kb = found.private_kb.max(Some(kb));
+        }
+    }
+    found
+}
+
+/// Memory that is read and written to push everything else out of the caches.
+#[derive(Debug)]
+pub struct Evictor(Vec<u8>);
+
+impl Evictor {
+    /// Sweeps `kb` KB.
+    pub fn new(kb: u64) -> Self {
+        Self(vec![1; kb as usize * 1024])
+    }
+
+    /// Touches every line once.
+    pub fn sweep(&mut self) {
+        for line in self.0.chunks_mut(LINE) {
+            line[0] = std::hint::black_box(line[0].wrapping_add(1));
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "helpers of tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_instruction_caches_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        for (i, (kind, size, cores)) in
+            [("Data", "32K", "0"), ("Instruction", "999K", "0"), ("Unified", "1024K", "0"), ("Unified", "32M", "0-7")]
+                .into_iter()
+                .enumerate()
+        {
+            let folder = root.path().join(format!("index{i}"));
+            fs::create_dir(&folder).unwrap();
+            for (name, text) in [("type", kind), ("size", size), ("shared_cpu_list", cores)] {
+                fs::write(folder.join(name), format!("{text}\n")).unwrap();
+            }
+        }
+        assert_eq!(levels(root.path()), Levels { private_kb: Some(1024), last_kb: Some(32 * 1024) });
+        assert_eq!(levels(Path::new("/nonexistent")), Levels::default());
+    }
+
+    #[test]
+    fn a_sweep_touches_every_line() {
+        let mut evictor = Evictor::new(2);
+        evictor.sweep();
+        assert!(evictor.0.chunks(LINE).all(|line| line[0] == 2));
+        Evictor::new(0).sweep();
+    }
+}
