@@ -30,7 +30,18 @@ fn release_tables_come_in_predict_alike_and_go_out_again() {
     let dir = tempfile::tempdir().unwrap();
     let (profile, copy) = (dir.path().join("profile"), dir.path().join("copy.txt"));
     let table = golden("lut_224.txt");
-    inas(&["lut", "import", "--release", text(&table), "--space", "iccv21", "--resolution", "224", "-o", text(&profile)]);
+    inas(&[
+        "lut",
+        "import",
+        "--release",
+        text(&table),
+        "--space",
+        "iccv21",
+        "--resolution",
+        "224",
+        "-o",
+        text(&profile),
+    ]);
     let archs = golden("lut_sums.json");
     let out = inas(&["lut", "predict", "--profile", text(&profile), "--release-archs", text(&archs), "--json"]);
     let found: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -53,7 +64,8 @@ fn release_tables_come_in_predict_alike_and_go_out_again() {
     let again = ["lut", "import", "--release", text(&table), "--space", "iccv21", "--resolution", "224", "-o"];
     let error = failure(&[&again[..], &[text(&profile)]].concat());
     assert!(error.contains("holds a profile"), "{error}");
-    let error = failure(&["lut", "import", "--release", text(&table), "--space", "iccv21", "--resolution", "256", "-o", "x"]);
+    let error =
+        failure(&["lut", "import", "--release", text(&table), "--space", "iccv21", "--resolution", "256", "-o", "x"]);
     assert!(error.contains("missing") && error.contains("lut_224.txt"), "{error}");
 }
 

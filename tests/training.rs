@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::Device;
 use inas_host::data::{Sample, read_list};
 use inas_host::supernet::Supernet;
-use inas_host::train::{TrainConfig, TrainDir, TrainError, Trainer};
+use inas_host::train::{Progress, TrainConfig, TrainDir, TrainError, Trainer};
 use inas_space::Space;
 
 fn samples() -> Vec<Sample> {
@@ -16,7 +16,18 @@ fn samples() -> Vec<Sample> {
 }
 
 fn config() -> TrainConfig {
-    TrainConfig { steps: 5, batch: 4, px: vec![32, 64], warmup_steps: 2, checkpoint_every: 2, ..TrainConfig::default() }
+    TrainConfig {
+        steps: 5,
+        batch: 3,
+        accumulate: 2,
+        ema_teacher: 0.9,
+        px: vec![32, 64],
+        warmup_steps: 2,
+        checkpoint_every: 2,
+        validate_every: 2,
+        calibration: 4,
+        ..TrainConfig::default()
+    }
 }
 
 fn open(dir: &Path, config: TrainConfig, resume: bool) -> Result<Trainer, TrainError> {
@@ -27,18 +38,17 @@ fn open(dir: &Path, config: TrainConfig, resume: bool) -> Result<Trainer, TrainE
 /// Trains until `stop_after` steps are done, or to the end.
 fn train(dir: &Path, resume: bool, stop_after: Option<usize>) -> Result<PathBuf, TrainError> {
     let cancel = AtomicBool::new(false);
-    let mut observer = |record: &inas_host::train::StepRecord, _: usize| {
-        if Some(record.step + 1) == stop_after {
-            cancel.store(true, Ordering::Relaxed);
-        }
+    let mut observer = |progress: &Progress<'_>| match progress {
+        Progress::Step(record) if Some(record.step + 1) == stop_after => cancel.store(true, Ordering::Relaxed),
+        _ => {}
     };
-    open(dir, config(), resume)?.run(samples(), &mut observer, &cancel)?;
+    open(dir, config(), resume)?.run(samples(), &samples()[..2], &mut observer, &cancel)?;
     Ok(TrainDir::new(dir).supernet())
 }
 
 /// Losses and step numbers, without the times.
 fn records(dir: &Path) -> Vec<(usize, u32, Vec<f32>)> {
-    TrainDir::new(dir).records().unwrap().into_iter().map(|r| (r.step, r.px, r.losses)).collect()
+    TrainDir::new(dir).records().into_iter().map(|r| (r.step, r.px, r.losses)).collect()
 }
 
 #[test]
@@ -54,6 +64,12 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     assert!(resumed == expected, "the resumed supernet differs");
     assert_eq!(records(parts.path()), records(whole.path()));
     assert_eq!(records(whole.path()).len(), 5);
+    let (whole, parts) = (TrainDir::new(whole.path()), TrainDir::new(parts.path()));
+    assert_eq!(whole.validations(), parts.validations());
+    // After steps 2, 4 and the last: largest, smallest and one random network each.
+    assert_eq!(whole.validations().iter().map(|v| v.step).collect::<Vec<_>>(), [2, 2, 2, 4, 4, 4, 5, 5, 5]);
+    assert!(std::fs::read(whole.best()).unwrap() == std::fs::read(parts.best()).unwrap());
+    assert_eq!(std::fs::read_dir(parts.events()).unwrap().count(), 2, "an event file for each start");
 }
 
 #[test]
@@ -66,4 +82,74 @@ fn a_folder_is_not_mixed_up_with_another_run() {
     assert!(matches!(&error, TrainError::OtherRun { what, .. } if what.contains("`lr`")), "{error}");
     std::fs::write(TrainDir::new(dir.path()).checkpoint(), b"not tensors").unwrap();
     assert!(matches!(open(dir.path(), config(), true), Err(TrainError::Checkpoint { .. })));
+}
+
+/// `inas train` on the mini set for six steps, with a checkpoint every two.
+fn program(out: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_inas"));
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    command.args(["train", "--data", "data/mini/train.lst", "--steps", "6", "--batch", "4", "--px", "64", "--resume"]);
+    command.args(["--set", "train.checkpoint_every=2", "-q", "-o"]).arg(out);
+    command
+}
+
+#[test]
+fn a_killed_run_loses_only_the_steps_since_its_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
+    assert!(program(&whole).status().unwrap().success());
+    let mut child = program(&killed).spawn().unwrap();
+    // Killed without warning once the third step is on record, in the middle of whatever it does then.
+    while TrainDir::new(&killed).records().len() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!TrainDir::new(&killed).supernet().exists());
+    assert!(program(&killed).status().unwrap().success());
+    let read = |dir: &Path| std::fs::read(TrainDir::new(dir).supernet()).unwrap();
+    assert!(read(&whole) == read(&killed), "the resumed supernet differs");
+    assert_eq!(records(&whole), records(&killed));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_with_the_batch_and_the_last_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = open(dir.path(), TrainConfig { lr: 1e30, accumulate: 1, ema_teacher: 0.0, ..config() }, false)
+        .unwrap()
+        .run(samples(), &[], &mut |_| {}, &AtomicBool::new(false))
+        .err()
+        .unwrap();
+    assert!(matches!(&error, TrainError::Step { files, .. } if files.len() == 3), "{error}");
+    assert!(error.to_string().contains("last good state: "), "{error}");
+}
+
+#[test]
+fn bad_pairs_are_named_by_line_and_left_out_only_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = &samples()[0];
+    let copy = |from: &Path, name: &str| std::fs::copy(from, dir.path().join(name)).unwrap();
+    copy(&good.image, "a.jpg");
+    copy(&good.label, "a.png");
+    std::fs::write(dir.path().join("broken.jpg"), b"\xff\xd8\xff no picture").unwrap();
+    let list = dir.path().join("x.lst");
+    let run = |text: &str, skip: bool| {
+        std::fs::write(&list, text).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_inas"));
+        command.args(["train", "--steps", "1", "--batch", "1", "--px", "32", "--data"]).arg(&list);
+        command.arg("-o").arg(dir.path().join(format!("run{}", text.len() * 2 + usize::from(skip))));
+        let output = command.args(skip.then_some("--skip-bad")).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (text, line, what) in [
+        ("a.jpg a.png\nbroken.jpg a.png\n", "line 2", "broken.jpg"),
+        ("a.jpg a.png\na.jpg absent.png\n\n", "x.lst:2", "absent.png"),
+        ("a.jpg a.png\n\na.jpg\n", "x.lst:3", "1 fields"),
+    ] {
+        let (ok, told) = run(text, false);
+        assert!(!ok && told.contains(line) && told.contains(what), "{told}");
+        let (ok, told) = run(text, true);
+        assert!(ok && told.contains("left out: ") && told.contains(line) && told.contains(what), "{told}");
+    }
 }

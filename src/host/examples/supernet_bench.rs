@@ -68,7 +68,7 @@ fn serve(dir: &Path) -> Result<()> {
     let (image, label, eval) = (get("image")?, get("label")?, get("eval")?);
     let params = net.params.trainable().map(|(name, var)| (name.to_owned(), var.clone(), 1.0)).collect();
     let mut adam = Adam::new(params, AdamConfig { beta2: 0.99, ..AdamConfig::default() });
-    let sandwich = Sandwich { archs };
+    let sandwich = Sandwich::of(archs);
     println!("{}", json!({ "loaded_mb": status_mb("VmRSS")? }));
     for line in std::io::stdin().lock().lines() {
         let start = Instant::now();

@@ -1,6 +1,6 @@
 //! Accuracy of sub-networks with inherited weights (thesis section 3.2.4, spec section 4).
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use inas_runtime::preprocess;
 use inas_space::Architecture;
 
@@ -39,10 +39,9 @@ pub enum EvaluateError {
 /// Result of evaluating.
 pub type Result<T> = std::result::Result<T, EvaluateError>;
 
-/// Recalibrates and scores sub-networks of one supernet on fixed images, decoded once.
+/// Fixed images to recalibrate and score sub-networks on, decoded once.
 #[derive(Debug)]
-pub struct Evaluator {
-    net: Supernet,
+pub struct Images {
     /// `[N, px, px, 3]` each.
     calibration: Vec<Tensor>,
     /// Validation images `[N, px, px, 3]` with each label at its own size.
@@ -50,28 +49,27 @@ pub struct Evaluator {
     px: u32,
 }
 
-impl Evaluator {
+impl Images {
     /// Reads `calibration_images` of the training samples and all validation samples at side `px`.
     ///
     /// The calibration images are the first ones of the seed's order; the published systems take 100 to 200.
     pub fn new(
-        net: Supernet,
         training: Vec<Sample>,
         calibration_images: usize,
         validation: &[Sample],
         px: u32,
         seed: u64,
+        device: &Device,
     ) -> Result<Self> {
-        let device = net.params.device().clone();
         let side = px as usize;
         let batch = BATCH.min(training.len().max(1));
         let batches = calibration_images.div_ceil(batch).max(1);
-        let options = LoaderOptions { batch, seed, ..LoaderOptions::default() };
+        let options = LoaderOptions { batch, seed, shuffle: true, ..LoaderOptions::default() };
         let loader = Loader::new(training, options)?;
         let mut calibration = Vec::with_capacity(batches);
         for batch in loader.epoch(0, |_| px).take(batches) {
             let batch = batch?;
-            calibration.push(Tensor::from_slice(&batch.images, (batch.n, side, side, 3), &device)?);
+            calibration.push(Tensor::from_slice(&batch.images, (batch.n, side, side, 3), device)?);
         }
         let mut groups = Vec::new();
         for group in validation.chunks(BATCH) {
@@ -81,73 +79,29 @@ impl Evaluator {
                 images.extend(preprocess::photo_to_nhwc(&decode_photo(&sample.image)?, px));
                 labels.push(MapU8::from(decode_label(&sample.label)?));
             }
-            groups.push((Tensor::from_vec(images, (group.len(), side, side, 3), &device)?, labels));
+            groups.push((Tensor::from_vec(images, (group.len(), side, side, 3), device)?, labels));
         }
-        Ok(Self { net, calibration, validation: groups, px })
-    }
-
-    /// The supernet that is evaluated.
-    pub fn net(&self) -> &Supernet {
-        &self.net
-    }
-
-    /// Side of the images, px.
-    pub fn px(&self) -> u32 {
-        self.px
-    }
-
-    /// BN statistics of `arch` on the calibration images.
-    pub fn statistics(&self, arch: &Architecture) -> Result<Statistics> {
-        Ok(recalibrate(&self.net, arch, &self.calibration)?)
-    }
-
-    /// A calibration image `[1, px, px, 3]`, for checking exports.
-    pub fn probe(&self) -> Result<Tensor> {
-        Ok(self.calibration[0].narrow(0, 0, 1)?)
-    }
-
-    /// Up to `n` calibration images as a deployed network takes them, `[3, px, px]` each.
-    pub fn calibration_planes(&self, n: usize) -> Result<Vec<Vec<f32>>> {
-        let batches = self.calibration.iter().map(planes).collect::<Result<Vec<_>>>()?;
-        Ok(batches.into_iter().flatten().take(n).collect())
-    }
-
-    /// As [`Evaluator::score`], of a deployed network: one float32 input `[1, 3, px, px]`, one output `[1, 1, px, px]`.
-    pub fn score_deployed(&self, session: &mut dyn Session) -> Result<FastSummary> {
-        let mut score = FastScore::default();
-        for (images, labels) in &self.validation {
-            for (image, label) in planes(images)?.iter().zip(labels) {
-                session.set_inputs(&[image])?;
-                session.run()?;
-                score.push(&self.mask(&session.output(0)?, label)?, label)?;
-            }
-        }
-        Ok(score.finish()?)
+        Ok(Self { calibration, validation: groups, px })
     }
 
     /// Maximum F (of averaged precision and recall) and MAE of `arch` on the validation images.
-    pub fn score(&self, arch: &Architecture) -> Result<FastSummary> {
+    pub fn score(&self, net: &Supernet, arch: &Architecture) -> Result<FastSummary> {
         let mut score = FastScore::default();
         // On a thread of the pool, so that its many short parallel parts need no hand-over each.
-        rayon::scope(|_| self.each_map(arch, |map, label| Ok(score.push(map, label)?)))?;
+        rayon::scope(|_| self.each_map(net, arch, |map, label| Ok(score.push(map, label)?)))?;
         Ok(score.finish()?)
     }
 
-    /// Every metric of `arch` on the validation images.
-    pub fn metrics(&self, arch: &Architecture) -> Result<DatasetSummary> {
-        let mut metrics = DatasetMetrics::default();
-        self.each_map(arch, |map, label| {
-            metrics.push(&ImageMetrics::of(map, label)?);
-            Ok(())
-        })?;
-        Ok(metrics.finish()?)
-    }
-
-    fn each_map(&self, arch: &Architecture, mut see: impl FnMut(&MapU8, &MapU8) -> Result<()>) -> Result<()> {
-        let statistics = self.statistics(arch)?;
+    fn each_map(
+        &self,
+        net: &Supernet,
+        arch: &Architecture,
+        mut see: impl FnMut(&MapU8, &MapU8) -> Result<()>,
+    ) -> Result<()> {
+        let statistics = recalibrate(net, arch, &self.calibration)?;
         let area = (self.px * self.px) as usize;
         for (images, labels) in &self.validation {
-            let maps = self.net.eval_with(arch, images, &statistics)?.flatten_all()?.to_vec1::<f32>()?;
+            let maps = net.eval_with(arch, images, &statistics)?.flatten_all()?.to_vec1::<f32>()?;
             for (map, label) in maps.chunks(area).zip(labels) {
                 see(&self.mask(map, label)?, label)?;
             }
@@ -159,6 +113,82 @@ impl Evaluator {
     fn mask(&self, map: &[f32], label: &MapU8) -> Result<MapU8> {
         let size = (label.width(), label.height());
         Ok(MapU8::from(preprocess::postprocess(map, self.px, self.px, size)?))
+    }
+}
+
+/// Recalibrates and scores sub-networks of one supernet on fixed images.
+#[derive(Debug)]
+pub struct Evaluator {
+    net: Supernet,
+    images: Images,
+}
+
+impl Evaluator {
+    /// A supernet with its [`Images::new`].
+    pub fn new(
+        net: Supernet,
+        training: Vec<Sample>,
+        calibration_images: usize,
+        validation: &[Sample],
+        px: u32,
+        seed: u64,
+    ) -> Result<Self> {
+        let images = Images::new(training, calibration_images, validation, px, seed, net.params.device())?;
+        Ok(Self { net, images })
+    }
+
+    /// The supernet that is evaluated.
+    pub fn net(&self) -> &Supernet {
+        &self.net
+    }
+
+    /// Side of the images, px.
+    pub fn px(&self) -> u32 {
+        self.images.px
+    }
+
+    /// BN statistics of `arch` on the calibration images.
+    pub fn statistics(&self, arch: &Architecture) -> Result<Statistics> {
+        Ok(recalibrate(&self.net, arch, &self.images.calibration)?)
+    }
+
+    /// A calibration image `[1, px, px, 3]`, for checking exports.
+    pub fn probe(&self) -> Result<Tensor> {
+        Ok(self.images.calibration[0].narrow(0, 0, 1)?)
+    }
+
+    /// Up to `n` calibration images as a deployed network takes them, `[3, px, px]` each.
+    pub fn calibration_planes(&self, n: usize) -> Result<Vec<Vec<f32>>> {
+        let batches = self.images.calibration.iter().map(planes).collect::<Result<Vec<_>>>()?;
+        Ok(batches.into_iter().flatten().take(n).collect())
+    }
+
+    /// Maximum F (of averaged precision and recall) and MAE of `arch` on the validation images.
+    pub fn score(&self, arch: &Architecture) -> Result<FastSummary> {
+        self.images.score(&self.net, arch)
+    }
+
+    /// As [`Evaluator::score`], of a deployed network: one float32 input `[1, 3, px, px]`, one output `[1, 1, px, px]`.
+    pub fn score_deployed(&self, session: &mut dyn Session) -> Result<FastSummary> {
+        let mut score = FastScore::default();
+        for (images, labels) in &self.images.validation {
+            for (image, label) in planes(images)?.iter().zip(labels) {
+                session.set_inputs(&[image])?;
+                session.run()?;
+                score.push(&self.images.mask(&session.output(0)?, label)?, label)?;
+            }
+        }
+        Ok(score.finish()?)
+    }
+
+    /// Every metric of `arch` on the validation images.
+    pub fn metrics(&self, arch: &Architecture) -> Result<DatasetSummary> {
+        let mut metrics = DatasetMetrics::default();
+        self.images.each_map(&self.net, arch, |map, label| {
+            metrics.push(&ImageMetrics::of(map, label)?);
+            Ok(())
+        })?;
+        Ok(metrics.finish()?)
     }
 }
 

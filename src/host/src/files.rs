@@ -14,13 +14,17 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+        File::create(&temporary)?.write_all(bytes)?;
+        commit(&temporary, path)
     };
     attempt().inspect_err(|_| {
         // The first failure is the one to tell; the temporary file may not even exist.
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// Puts a finished file in another's place once the disk has it.
+pub fn commit(temporary: &Path, path: &Path) -> io::Result<()> {
+    File::open(temporary)?.sync_all()?;
+    fs::rename(temporary, path)
 }

@@ -85,7 +85,8 @@ impl CoreChoice {
     /// made of it. To be called before a runtime is opened.
     pub fn apply(&self, facts: &[CoreFacts], logical: usize) -> Result<Pinning> {
         let cores = self.cores(facts, logical);
-        let failed = |reason: String| Error::Pinning { cores: format!("{:?}", cores.iter().collect::<Vec<_>>()), reason };
+        let failed =
+            |reason: String| Error::Pinning { cores: format!("{:?}", cores.iter().collect::<Vec<_>>()), reason };
         if cores.is_empty() {
             return Err(failed("no such cores on this machine".into()));
         }

@@ -107,7 +107,9 @@ impl Calibration {
     pub fn fit(profile: &Profile, measured: &[(Architecture, f64, f64)], load: [f64; 2]) -> Result<Self> {
         let n = measured.len();
         if n < LEAST_NETWORKS || measured.iter().any(|m| m.1.is_nan() || m.1 <= 0.0) {
-            return Err(Error::Calibration { reason: format!("{n} networks; needed are {LEAST_NETWORKS} with a latency") });
+            return Err(Error::Calibration {
+                reason: format!("{n} networks; needed are {LEAST_NETWORKS} with a latency"),
+            });
         }
         let rows = measured.iter().map(|(arch, ..)| sums(profile, arch)).collect::<Result<Vec<_>>>()?;
         let values: Vec<f64> = measured.iter().map(|m| m.1).collect();
@@ -207,9 +209,8 @@ impl Fit {
     pub fn new(predicted: &[f64], measured: &[f64]) -> Self {
         let errors: Vec<f64> = predicted.iter().zip(measured).map(|(p, m)| (p / m - 1.0) * 100.0).collect();
         let absolute: Vec<f64> = errors.iter().map(|e| e.abs()).collect();
-        let within = |limit: f64| {
-            100.0 * absolute.iter().filter(|e| **e <= limit).count() as f64 / absolute.len().max(1) as f64
-        };
+        let within =
+            |limit: f64| 100.0 * absolute.iter().filter(|e| **e <= limit).count() as f64 / absolute.len().max(1) as f64;
         Self {
             mape_percent: stats::mean(&absolute),
             bias_percent: stats::mean(&errors),

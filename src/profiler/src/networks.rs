@@ -38,7 +38,9 @@ pub fn spread(
         }
     }
     drawn.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
-    let (Some(low), Some(high)) = (drawn.first().map(|d| d.0), drawn.last().map(|d| d.0)) else { return Ok(Vec::new()) };
+    let (Some(low), Some(high)) = (drawn.first().map(|d| d.0), drawn.last().map(|d| d.0)) else {
+        return Ok(Vec::new());
+    };
     let mut chosen = Vec::new();
     for i in 0..count.min(drawn.len()) {
         let wanted = low + (high - low) * (i as f64 + rng.random_range(0.0..1.0)) / count as f64;
@@ -151,8 +153,7 @@ pub fn measure_in_turns(
             let graph = network(space, arch, px, &mut SeededWeights::new(seed))?;
             Ok(load(&graph.to_onnx(&OnnxOptions::default())?, backend, seed)?.0)
         };
-        let mut sessions =
-            archs.iter().skip(group).step_by(groups).map(load_network).collect::<Result<Vec<_>>>()?;
+        let mut sessions = archs.iter().skip(group).step_by(groups).map(load_network).collect::<Result<Vec<_>>>()?;
         let before = measured.len();
         let mut visit = |i: usize| visit(sessions[i].as_mut(), turns, &clock);
         let mut observer = |done: usize, _: usize| observer(before + done, archs.len());

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::backend::RuntimeInfo;
-use crate::device::DeviceFacts;
 use crate::calibrate::{CALIBRATION_FILE, Calibration};
+use crate::device::DeviceFacts;
 use crate::measure::{Measurement, Protocol};
 use crate::records::Record;
 use crate::{Error, Result};

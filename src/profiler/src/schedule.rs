@@ -205,7 +205,8 @@ mod tests {
     }
 
     fn keys() -> Vec<BlockKey> {
-        let mut keys: Vec<BlockKey> = Space::preset("nano").map(|s| s.block_keys(128)).unwrap().unwrap().into_iter().collect();
+        let mut keys: Vec<BlockKey> =
+            Space::preset("nano").map(|s| s.block_keys(128)).unwrap().unwrap().into_iter().collect();
         keys.retain(|k| !k.is_identity());
         keys
     }

@@ -135,8 +135,7 @@ fn killed_runs_resume_to_each_block_once() {
         .collect();
     keys.sort();
     let profile = Profile::read(&out).unwrap();
-    let mut wanted: Vec<String> =
-        profile.rows().keys().filter(|k| !k.is_identity()).map(ToString::to_string).collect();
+    let mut wanted: Vec<String> = profile.rows().keys().filter(|k| !k.is_identity()).map(ToString::to_string).collect();
     wanted.sort();
     assert_eq!(keys, wanted);
 }

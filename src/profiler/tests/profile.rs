@@ -123,7 +123,8 @@ fn cut_in_the_middle_is_damage() {
     let path = folder.path().join("records.jsonl");
     let text = fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    for (broken, reason) in [("{\"key\": \"st", "line 4"), (lines[1], "too often"), (&lines[1].replace("32", "99"), "")] {
+    for (broken, reason) in [("{\"key\": \"st", "line 4"), (lines[1], "too often"), (&lines[1].replace("32", "99"), "")]
+    {
         let mut lines = lines.clone();
         lines[3] = broken;
         fs::write(&path, lines.join("\n") + "\n").unwrap();
@@ -255,7 +256,8 @@ fn calibration_recovers_what_the_sum_does_not_know_and_is_kept_in_the_folder() {
     let calibrated = found.calibrated.unwrap();
     assert!(found.sum.bias_percent < -10.0 && found.sum.within_10_percent < 5.0, "{found:?}");
     assert!(calibrated.mape_percent < 0.3 && calibrated.kendall > 0.99, "{found:?}");
-    let (low, high) = read.calibration().unwrap().around(read.model(false).latency(&space, &fresh[0], 128).unwrap().total());
+    let (low, high) =
+        read.calibration().unwrap().around(read.model(false).latency(&space, &fresh[0], 128).unwrap().total());
     assert!(low.0 <= latencies[0] * 1.01 && latencies[0] <= high.0 * 1.01);
     // It goes with these measurements only.
     let csv = fs::read_to_string(folder.path().join("blocks.csv")).unwrap();

@@ -181,21 +181,15 @@ fn profile_args(args: &Args) -> profile::Args {
 fn train_args(args: &Args, list: &Path) -> train::Args {
     let out = args.out.join("train");
     train::Args {
-        space: args.space.clone(),
-        data: list.to_owned(),
+        space: Some(args.space.clone()),
+        data: Some(list.to_owned()),
         resume: TrainDir::new(&out).checkpoint().exists(),
-        out,
-        init: None,
-        steps: args.steps,
-        batch: 8,
-        lr: 2e-3,
-        head_lr_factor: 2.0,
-        warmup_steps: 20,
-        px: Vec::new(),
-        random_subnets: 2,
-        no_flip: false,
-        seed: args.seed,
-        checkpoint_every: 50,
+        steps: Some(args.steps),
+        batch: Some(8),
+        seed: Some(args.seed),
+        set: ["train.warmup_steps=20", "train.checkpoint_every=50"].map(str::to_owned).into(),
+        run: Some("nano".into()),
+        ..train::Args::into_folder(out)
     }
 }
 
@@ -239,7 +233,7 @@ fn facts(profile: &Profile) -> Vec<Fact> {
 }
 
 fn training(dir: &TrainDir) -> anyhow::Result<Training> {
-    let records = dir.records()?;
+    let records = dir.records();
     let point = |r: &StepRecord| {
         let random = r.losses.get(2..).unwrap_or_default();
         LossPoint {

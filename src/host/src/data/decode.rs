@@ -26,6 +26,13 @@ pub fn decode_label(path: &Path) -> Result<GrayImage> {
 
 /// Decodes both files of a sample; their aspect ratios must agree.
 pub(crate) fn decode_pair(sample: &Sample) -> Result<(RgbImage, GrayImage)> {
+    decode_matching(sample).map_err(|e| match sample.line {
+        0 => e,
+        line => DataError::Line { line, source: Box::new(e) },
+    })
+}
+
+fn decode_matching(sample: &Sample) -> Result<(RgbImage, GrayImage)> {
     let (photo, label) = (decode_photo(&sample.image)?, decode_label(&sample.label)?);
     let (image_size, label_size) = (photo.dimensions(), label.dimensions());
     let ratio = |(width, height): (u32, u32)| f64::from(width) / f64::from(height);

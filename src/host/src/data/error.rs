@@ -31,6 +31,14 @@ pub enum DataError {
         /// The absent file.
         missing: PathBuf,
     },
+    /// A pair of a list cannot be used.
+    #[error("line {line} of the list: {source}")]
+    Line {
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong with the pair.
+        source: Box<DataError>,
+    },
     /// A list names no pair, or a loader got no samples.
     #[error("no samples{}", path.as_ref().map(|p| format!(" in {}", p.display())).unwrap_or_default())]
     Empty {

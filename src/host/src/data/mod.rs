@@ -9,7 +9,7 @@ mod plan;
 
 pub use decode::{decode_label, decode_photo, decode_photo_bytes};
 pub use error::DataError;
-pub use list::{Sample, read_list};
+pub use list::{Sample, read_list, read_list_leniently};
 pub use loader::{Batch, Epoch, Loader, LoaderOptions};
 
 /// What data functions return.

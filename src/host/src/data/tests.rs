@@ -62,7 +62,7 @@ fn list_skips_comments_and_honours_the_root() {
     folder.write("a.jpg", "");
     folder.write("a.png", "");
     let list = folder.write("x.lst", "\u{feff}# head\r\n\r\n  a.jpg\ta.png \r\n");
-    let wanted = vec![Sample { image: folder.0.join("a.jpg"), label: folder.0.join("a.png") }];
+    let wanted = vec![Sample { image: folder.0.join("a.jpg"), label: folder.0.join("a.png"), line: 3 }];
     assert_eq!(read_list(&list, None).unwrap(), wanted);
     assert_eq!(read_list(&list, Some(&folder.0)).unwrap(), wanted);
     let error = read_list(&list, Some(Path::new("/nowhere"))).unwrap_err().to_string();
@@ -185,7 +185,7 @@ fn mismatched_pairs_and_zero_options_are_refused() {
     let folder = Folder::new("mismatch");
     let label = folder.0.join("wide.png");
     image::GrayImage::new(20, 10).save(&label).unwrap();
-    let samples = vec![Sample { image: mini("val.lst")[0].image.clone(), label }];
+    let samples = vec![Sample { image: mini("val.lst")[0].image.clone(), label, line: 0 }];
     let loader = Loader::new(samples.clone(), LoaderOptions::default()).unwrap();
     let error = loader.epoch(0, |_| 32).next().unwrap().unwrap_err().to_string();
     assert!(error.contains("is 160x160") && error.ends_with("wide.png is 20x10"), "{error}");

@@ -158,7 +158,7 @@ pub(super) fn training_step(r: &Reference) -> Result<Vec<Check>> {
     let archs = STEP_ORDER.map(|name| r.archs.get(name).cloned());
     let archs: Option<Vec<_>> = archs.into_iter().collect();
     let archs = archs.ok_or_else(|| ParityError::Folder(format!("archs.json needs {STEP_ORDER:?}")))?;
-    let step = net.sandwich(&r.nhwc("image")?, &r.nhwc("label")?, &Sandwich { archs }, true)?;
+    let step = net.sandwich(&r.nhwc("image")?, &r.nhwc("label")?, &Sandwich::of(archs), true)?;
 
     let mut maps = Worst::new("training-mode outputs, all levels", OUTPUT_TOLERANCE);
     for (name, levels) in STEP_ORDER.iter().zip(&step.maps) {

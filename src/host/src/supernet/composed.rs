@@ -63,13 +63,28 @@ impl Engine for Composed {
         x.dims4().map(|(n, h, w, c)| [n, h, w, c])
     }
 
-    fn conv(&mut self, x: &Tensor, w: &Weight, out: usize, stride: usize, norm: &Norm, act: Activation) -> Result<Tensor> {
+    fn conv(
+        &mut self,
+        x: &Tensor,
+        w: &Weight,
+        out: usize,
+        stride: usize,
+        norm: &Norm,
+        act: Activation,
+    ) -> Result<Tensor> {
         let w = self.first(w, out, x.dim(3)?)?;
         let y = ops::conv2d(x, &w, stride, w.dim(2)? / 2)?;
         self.norm(norm, &y, act)
     }
 
-    fn pointwise(&mut self, x: &Tensor, gate: Option<&Gate>, w: &Weight, out: usize, then: Then<'_, Tensor>) -> Result<Tensor> {
+    fn pointwise(
+        &mut self,
+        x: &Tensor,
+        gate: Option<&Gate>,
+        w: &Weight,
+        out: usize,
+        then: Then<'_, Tensor>,
+    ) -> Result<Tensor> {
         let x = gate.map_or_else(|| Ok(x.clone()), |gate| self.gate(gate, x))?;
         let y = ops::pointwise_conv(&x, &self.first(w, out, x.dim(3)?)?)?;
         match (then.norm, then.residual) {
@@ -80,7 +95,14 @@ impl Engine for Composed {
         }
     }
 
-    fn multi_scale(&mut self, x: &Tensor, w: &Weight, branches: &[Branch], stride: usize, act: Activation) -> Result<Tensor> {
+    fn multi_scale(
+        &mut self,
+        x: &Tensor,
+        w: &Weight,
+        branches: &[Branch],
+        stride: usize,
+        act: Activation,
+    ) -> Result<Tensor> {
         let mut ys = Vec::with_capacity(branches.len());
         for branch in branches {
             let weight = kernel_weights(&self.tensor(w), &self.tensor(&branch.transform), x.dim(3)?, branch.kernel)?;

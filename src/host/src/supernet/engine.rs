@@ -17,12 +17,33 @@ pub(super) trait Engine {
     fn input(&mut self, image: &Tensor) -> Result<Self::X>;
     fn dims(x: &Self::X) -> Result<[usize; 4]>;
     /// Dense convolution, padded by half the kernel.
-    fn conv(&mut self, x: &Self::X, w: &Weight, out: usize, stride: usize, norm: &Norm, act: Activation) -> Result<Self::X>;
+    fn conv(
+        &mut self,
+        x: &Self::X,
+        w: &Weight,
+        out: usize,
+        stride: usize,
+        norm: &Norm,
+        act: Activation,
+    ) -> Result<Self::X>;
     /// 1x1 convolution of a gated input.
-    fn pointwise(&mut self, x: &Self::X, gate: Option<&Gate>, w: &Weight, out: usize, then: Then<'_, Self::X>)
-    -> Result<Self::X>;
+    fn pointwise(
+        &mut self,
+        x: &Self::X,
+        gate: Option<&Gate>,
+        w: &Weight,
+        out: usize,
+        then: Then<'_, Self::X>,
+    ) -> Result<Self::X>;
     /// Mean of normed depthwise convolutions (thesis eq. 3.1).
-    fn multi_scale(&mut self, x: &Self::X, w: &Weight, branches: &[Branch], stride: usize, act: Activation) -> Result<Self::X>;
+    fn multi_scale(
+        &mut self,
+        x: &Self::X,
+        w: &Weight,
+        branches: &[Branch],
+        stride: usize,
+        act: Activation,
+    ) -> Result<Self::X>;
     fn avg_pool(&mut self, x: &Self::X, k: usize) -> Result<Self::X>;
     fn max_pool(&mut self, x: &Self::X, k: usize) -> Result<Self::X>;
     /// Mean of maps of one size and of coarser ones, upsampled to it.
@@ -48,16 +69,38 @@ impl Engine for Tape<f32> {
         Ok(x.dims())
     }
 
-    fn conv(&mut self, x: &Self::X, w: &Weight, out: usize, stride: usize, norm: &Norm, act: Activation) -> Result<Self::X> {
+    fn conv(
+        &mut self,
+        x: &Self::X,
+        w: &Weight,
+        out: usize,
+        stride: usize,
+        norm: &Norm,
+        act: Activation,
+    ) -> Result<Self::X> {
         self.conv(x, w, out, stride, After { norm: Some(norm), residual: None, act })
     }
 
-    fn pointwise(&mut self, x: &Self::X, gate: Option<&Gate>, w: &Weight, out: usize, then: Then<'_, Self::X>) -> Result<Self::X> {
+    fn pointwise(
+        &mut self,
+        x: &Self::X,
+        gate: Option<&Gate>,
+        w: &Weight,
+        out: usize,
+        then: Then<'_, Self::X>,
+    ) -> Result<Self::X> {
         let Then { norm, residual, act } = then;
         self.pointwise(x, gate, w, out, After { norm, residual, act })
     }
 
-    fn multi_scale(&mut self, x: &Self::X, w: &Weight, branches: &[Branch], stride: usize, act: Activation) -> Result<Self::X> {
+    fn multi_scale(
+        &mut self,
+        x: &Self::X,
+        w: &Weight,
+        branches: &[Branch],
+        stride: usize,
+        act: Activation,
+    ) -> Result<Self::X> {
         self.multi_scale(x, w, branches, stride, act)
     }
 

@@ -135,7 +135,12 @@ pub(crate) fn activation(kind: ActivationKind) -> Activation {
 }
 
 /// Transformed centre crop of a multi-scale unit's depthwise tensor, `[channels, 1, kernel, kernel]`.
-pub(crate) fn kernel_weights(full: &Tensor, transform: &Tensor, channels: usize, kernel: usize) -> candle_core::Result<Tensor> {
+pub(crate) fn kernel_weights(
+    full: &Tensor,
+    transform: &Tensor,
+    channels: usize,
+    kernel: usize,
+) -> candle_core::Result<Tensor> {
     let margin = (full.dim(2)? - kernel) / 2;
     let crop = full.narrow(0, 0, channels)?.narrow(2, margin, kernel)?.narrow(3, margin, kernel)?;
     let flat = crop.contiguous()?.reshape((channels, kernel * kernel))?;
@@ -211,9 +216,11 @@ impl<E: Engine> Pass<'_, E> {
             (format!("{prefix}.inverted_bottleneck.conv.conv"), format!("{prefix}.inverted_bottleneck.bn.bn"));
         let y = self.pointwise_bn(&conv, &bn, x, mid, self.act)?;
         let y = self.smsu(&format!("{prefix}.depth_conv.convbn"), &y, layer.kernels, layer.stride, self.act)?;
-        let gate = self.net.space.squeeze_excite.map(|se| {
-            self.squeeze_excite(&format!("{prefix}.depth_conv.se"), mid, se.reduction as usize)
-        });
+        let gate = self
+            .net
+            .space
+            .squeeze_excite
+            .map(|se| self.squeeze_excite(&format!("{prefix}.depth_conv.se"), mid, se.reduction as usize));
         let gate = gate.transpose()?;
         let mut shortcut = x.clone();
         if layer.stride > 1 {
@@ -254,7 +261,14 @@ impl<E: Engine> Pass<'_, E> {
     }
 
     /// Mean of the chosen sources, brought to the level's channels and size.
-    fn fuse(&mut self, part: &str, choice: &LevelChoice, level: usize, levels: &[E::X], act: Activation) -> Result<E::X> {
+    fn fuse(
+        &mut self,
+        part: &str,
+        choice: &LevelChoice,
+        level: usize,
+        levels: &[E::X],
+        act: Activation,
+    ) -> Result<E::X> {
         let [_, height, width, channels] = E::dims(&levels[level])?;
         let (mut same, mut coarse) = (Vec::new(), Vec::new());
         for source in choice.sources.iter().map(|source| *source as usize) {

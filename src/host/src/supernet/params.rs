@@ -97,7 +97,7 @@ impl Params {
         let temporary = path.with_extension("safetensors.tmp");
         candle_core::safetensors::save(&tensors, &temporary)
             .map_err(|e| Error::Checkpoint { path: path.into(), reason: short(&e) })?;
-        std::fs::rename(&temporary, path).map_err(io)
+        crate::files::commit(&temporary, path).map_err(io)
     }
 
     /// Every tensor with its name.
@@ -121,6 +121,24 @@ impl Params {
             var.set(other.weight(name)?)?;
         }
         self.buffers.clone_from(&other.buffers);
+        Ok(())
+    }
+
+    /// The same values in tensors of their own.
+    pub(crate) fn deep_copy(&self) -> Result<Self> {
+        let mut copy = self.clone();
+        for var in copy.weights.values_mut() {
+            *var = Var::from_tensor(&var.as_tensor().copy()?)?;
+        }
+        Ok(copy)
+    }
+
+    /// Moves every trainable value towards that of `other`: `decay * self + (1 - decay) * other`.
+    pub(crate) fn average(&mut self, other: &Self, decay: f64) -> Result<()> {
+        for (name, var) in &self.weights {
+            let new = other.weight(name)?.detach();
+            var.set(&(var.as_tensor().detach().affine(decay, 0.0)? + new.affine(1.0 - decay, 0.0)?)?)?;
+        }
         Ok(())
     }
 

@@ -19,14 +19,25 @@ use super::{AUX_WEIGHT, BN_MOMENTUM, Error, Result, Supernet};
 pub struct Sandwich {
     /// Largest, smallest, then the random ones.
     pub archs: Vec<Architecture>,
+    /// Weight of each coarser level's loss.
+    pub aux_weight: f64,
+    /// Whether the others learn from a soft map; else from the label as the largest does.
+    pub distill: bool,
+    /// Soft map `[N, H, W, 1]` to learn from; without one, the largest network's own.
+    pub teacher: Option<Tensor>,
 }
 
 impl Sandwich {
+    /// A step with these sub-networks and the published losses.
+    pub fn of(archs: Vec<Architecture>) -> Self {
+        Self { archs, aux_weight: AUX_WEIGHT, distill: true, teacher: None }
+    }
+
     /// Largest, smallest and `random` uniformly drawn sub-networks.
     pub fn draw<R: Rng>(space: &Space, random: usize, rng: &mut R) -> Self {
         let mut archs = vec![space.max(), space.min()];
         archs.extend((0..random).map(|_| space.uniform(rng)));
-        Self { archs }
+        Self::of(archs)
     }
 }
 
@@ -45,17 +56,18 @@ impl Supernet {
     /// Losses and summed gradients of a sandwich on one batch; running statistics move with every forward pass.
     ///
     /// `image`: `[N, H, W, 3]`; `label`: `[N, H, W, 1]` in [0, 1]. The largest network learns from the label (BCE at
-    /// level 0 plus 0.4 times that of each coarser level), the others from its detached level-0 map (MSE likewise).
+    /// level 0 plus 0.4 times that of each coarser level), the others from its detached level-0 map (MSE likewise); the
+    /// sandwich's fields change that.
     /// One sub-network's graph is alive at a time.
     pub fn sandwich(&mut self, image: &Tensor, label: &Tensor, sandwich: &Sandwich, keep_maps: bool) -> Result<Step> {
         let mut step = Step { losses: Vec::new(), grads: BTreeMap::new(), maps: Vec::new() };
-        let mut teacher: Option<Tensor> = None;
+        let mut teacher = sandwich.teacher.clone();
         let mut gradients = Gradients::new();
         for (which, arch) in sandwich.archs.iter().enumerate() {
             let learn = |maps: &[Tensor]| {
-                let loss = deep_supervision(maps, |map| match &teacher {
-                    None => ops::bce_loss(map, label),
-                    Some(soft) => ops::mse_loss(map, soft),
+                let loss = deep_supervision(maps, sandwich.aux_weight, |map| match &teacher {
+                    Some(soft) if which > 0 && sandwich.distill => ops::mse_loss(map, soft),
+                    _ => ops::bce_loss(map, label),
                 })?;
                 let value = loss.to_scalar::<f32>()?;
                 if !value.is_finite() {
@@ -126,10 +138,14 @@ impl Supernet {
 }
 
 /// Loss of level 0 plus the weighted losses of the coarser levels.
-fn deep_supervision(maps: &[Tensor], loss: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {
+fn deep_supervision(
+    maps: &[Tensor],
+    weight: f64,
+    loss: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<Tensor> {
     let mut total = loss(&maps[0])?;
-    for map in &maps[1..] {
-        total = (total + (loss(map)? * AUX_WEIGHT)?)?;
+    for map in maps[1..].iter().filter(|_| weight > 0.0) {
+        total = (total + (loss(map)? * weight)?)?;
     }
     Ok(total)
 }

@@ -1,4 +1,5 @@
-//! State of a run in one file: tensors of the supernet, optimiser under `optimizer/`, step under `train/step`.
+//! State of a run in one file: tensors of the supernet, optimiser under `optimizer/`, averaged copy under `teacher/`, step under
+//! `train/step`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -9,7 +10,16 @@ use super::{Result, TrainError, Trainer};
 use crate::supernet::{Params, short};
 
 const OPTIMIZER: &str = "optimizer/";
+const TEACHER: &str = "teacher/";
 const STEP: &str = "train/step";
+
+/// Takes out the tensors under a prefix, without it.
+fn take<M: FromIterator<(String, Tensor)>>(tensors: &mut HashMap<String, Tensor>, prefix: &str) -> M {
+    tensors
+        .extract_if(|name, _| name.starts_with(prefix))
+        .map(|(name, t)| (name[prefix.len()..].to_owned(), t))
+        .collect()
+}
 
 /// Writes a file that appears whole or not at all.
 pub(super) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -22,12 +32,15 @@ impl Trainer {
         for (name, tensor) in self.adam.state()? {
             tensors.insert(format!("{OPTIMIZER}{name}"), tensor);
         }
+        for (name, tensor) in self.teacher.iter().flat_map(|t| t.params.tensors()) {
+            tensors.insert(format!("{TEACHER}{name}"), tensor);
+        }
         tensors.insert(STEP.into(), Tensor::new(self.step as i64, &Device::Cpu)?);
         let path = self.dir.checkpoint();
         let temporary = path.with_extension("tmp");
         candle_core::safetensors::save(&tensors, &temporary)
             .map_err(|e| TrainError::Checkpoint { path: path.clone(), reason: short(&e) })?;
-        std::fs::rename(&temporary, &path).map_err(|e| TrainError::io(&path, e))
+        crate::files::commit(&temporary, &path).map_err(|e| TrainError::io(&path, e))
     }
 
     pub(super) fn load_checkpoint(&mut self) -> Result<()> {
@@ -36,14 +49,11 @@ impl Trainer {
         let device = self.net.params.device().clone();
         let mut tensors = candle_core::safetensors::load(&path, &device).map_err(|e| bad(short(&e)))?;
         let step = tensors.remove(STEP).ok_or_else(|| bad(format!("no `{STEP}`")))?;
-        let mut optimizer = BTreeMap::new();
-        tensors.retain(|name, tensor| match name.strip_prefix(OPTIMIZER) {
-            Some(name) => {
-                optimizer.insert(name.to_owned(), tensor.clone());
-                false
-            }
-            None => true,
-        });
+        let optimizer: BTreeMap<String, Tensor> = take(&mut tensors, OPTIMIZER);
+        let teacher: HashMap<String, Tensor> = take(&mut tensors, TEACHER);
+        if let Some(net) = &mut self.teacher {
+            net.params.copy_from(&Params::from_tensors(&net.space, teacher, &path, &device)?)?;
+        }
         let loaded = Params::from_tensors(&self.net.space, tensors, &path, &device)?;
         self.net.params.copy_from(&loaded)?;
         self.adam.load_state(&optimizer).map_err(|e| bad(short(&e)))?;

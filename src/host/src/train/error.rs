@@ -25,13 +25,38 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A setting that no run can use.
+    #[error("train.{field} {reason}")]
+    Field {
+        /// Its name.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A run file or an override of it is wrong.
+    #[error("run file `{name}`: {reason}")]
+    RunFile {
+        /// The preset or file.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Validation failed.
+    #[error(transparent)]
+    Evaluate(#[from] crate::evaluate::EvaluateError),
     /// One step failed.
-    #[error("step {step}: {source} (images: {})", .files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "))]
+    #[error(
+        "step {step}: {source} (images: {}; last good state: {})",
+        .files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "),
+        .checkpoint.as_ref().map_or("none yet".to_owned(), |c| c.display().to_string())
+    )]
     Step {
         /// Step number, from 0.
         step: usize,
         /// Images of the batch.
         files: Vec<PathBuf>,
+        /// The last checkpoint.
+        checkpoint: Option<PathBuf>,
         /// What failed.
         source: crate::supernet::Error,
     },

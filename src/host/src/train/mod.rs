@@ -1,10 +1,13 @@
 //! Training a supernet by the sandwich rule (thesis section 3.2.2, spec section 3).
 
 mod checkpoint;
+mod config;
 mod error;
+mod events;
+mod log;
+mod validate;
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -17,61 +20,13 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, Loader, LoaderOptions, Sample};
-use crate::supernet::{Sandwich, Supernet};
+use crate::supernet::{BatchNorm, Outputs, Sandwich, Step, Supernet};
+use log::Log;
+use validate::Validation;
 
+pub use config::{HEAD_LR_FACTOR, RUN_PRESETS, RunFile, TrainConfig};
 pub use error::{Result, TrainError};
-
-/// Learning-rate factor of transport and decoder in the published system.
-pub const HEAD_LR_FACTOR: f64 = 10.0;
-
-/// How to train. The defaults are the published system's, at a batch that fits one machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TrainConfig {
-    /// Optimiser steps in all.
-    pub steps: usize,
-    /// Images a step.
-    pub batch: usize,
-    /// Base learning rate.
-    pub lr: f64,
-    /// Learning-rate factor of transport and decoder.
-    pub head_lr_factor: f64,
-    /// Steps of linear warm-up.
-    pub warmup_steps: usize,
-    /// Exponent of the polynomial decay to zero.
-    pub poly_power: f64,
-    /// Adam's decay rates.
-    pub betas: (f64, f64),
-    /// Image sides to draw from, one a step, px.
-    pub px: Vec<u32>,
-    /// Random sub-networks a step, beside the largest and the smallest.
-    pub random_subnets: usize,
-    /// Mirror images at random.
-    pub flip: bool,
-    /// Seed of every draw.
-    pub seed: u64,
-    /// Steps between checkpoints.
-    pub checkpoint_every: usize,
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        Self {
-            steps: 26_400,
-            batch: 8,
-            lr: 2e-4,
-            head_lr_factor: HEAD_LR_FACTOR,
-            warmup_steps: 1000,
-            poly_power: 0.9,
-            betas: (0.9, 0.99),
-            px: vec![288, 320, 352, 384],
-            random_subnets: 2,
-            flip: true,
-            seed: 0,
-            checkpoint_every: 500,
-        }
-    }
-}
+pub use validate::ValidationRecord;
 
 /// What a step did, as kept in `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -125,17 +80,34 @@ impl TrainDir {
         self.0.join("supernet.safetensors")
     }
 
+    /// The supernet whose validated sub-networks were best, in the release's names.
+    pub fn best(&self) -> PathBuf {
+        self.0.join("best.safetensors")
+    }
+
+    /// One [`ValidationRecord`] a line.
+    pub fn validation(&self) -> PathBuf {
+        self.0.join("validation.jsonl")
+    }
+
+    /// Folder of TensorBoard event files.
+    pub fn events(&self) -> PathBuf {
+        self.0.join("tensorboard")
+    }
+
     /// One [`StepRecord`] a line.
     pub fn metrics(&self) -> PathBuf {
         self.0.join("metrics.jsonl")
     }
 
-    /// Records written so far.
-    pub fn records(&self) -> Result<Vec<StepRecord>> {
-        let path = self.metrics();
-        let text = std::fs::read_to_string(&path).map_err(|e| TrainError::io(&path, e))?;
-        // A line cut off by a crash is no record.
-        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    /// Steps recorded so far.
+    pub fn records(&self) -> Vec<StepRecord> {
+        validate::read(&self.metrics())
+    }
+
+    /// Validations recorded so far.
+    pub fn validations(&self) -> Vec<ValidationRecord> {
+        validate::read(&self.validation())
     }
 }
 
@@ -143,9 +115,20 @@ impl TrainDir {
 pub struct Trainer {
     net: Supernet,
     adam: Adam,
+    /// Averaged weights whose largest network teaches.
+    teacher: Option<Supernet>,
     config: TrainConfig,
     dir: TrainDir,
     step: usize,
+}
+
+/// What happens in a run, as it happens.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// A step was done.
+    Step(&'a StepRecord),
+    /// Sub-networks were validated.
+    Validated(&'a [ValidationRecord]),
 }
 
 impl Trainer {
@@ -153,6 +136,7 @@ impl Trainer {
     ///
     /// Without `resume` a folder that holds a checkpoint is refused; with it, a different configuration or space is.
     pub fn open(net: Supernet, config: TrainConfig, dir: &Path, resume: bool) -> Result<Self> {
+        config.check()?;
         let place = TrainDir::new(dir);
         std::fs::create_dir_all(dir).map_err(|e| TrainError::io(dir, e))?;
         let started = place.checkpoint().exists();
@@ -163,7 +147,9 @@ impl Trainer {
         let params = net.params.weights.iter();
         let factor = |name: &str| learning_rate_factor(name, config.head_lr_factor);
         let params = params.map(|(name, var)| (name.clone(), var.clone(), factor(name))).collect();
-        let mut trainer = Self { adam: Adam::new(params, adam_config), net, config, dir: place, step: 0 };
+        let copy = || Ok::<_, TrainError>(Supernet { space: net.space.clone(), params: net.params.deep_copy()? });
+        let teacher = if config.ema_teacher > 0.0 { Some(copy()?) } else { None };
+        let mut trainer = Self { adam: Adam::new(params, adam_config), net, teacher, config, dir: place, step: 0 };
         if started {
             trainer.check_same_run()?;
             trainer.load_checkpoint()?;
@@ -175,7 +161,12 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Trains to the end and writes `supernet.safetensors`.
+    /// Steps done.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// Trains to the end and writes `supernet.safetensors`, and `best.safetensors` when there are `validation` samples.
     ///
     /// Sets a checkpoint every `checkpoint_every` steps, at the end, and when `cancel` is raised (then
     /// [`TrainError::Interrupted`] is returned). A resumed run equals an uninterrupted one bit for bit: every random
@@ -183,43 +174,57 @@ impl Trainer {
     pub fn run(
         mut self,
         samples: Vec<Sample>,
-        observer: &mut dyn FnMut(&StepRecord, usize),
+        validation: &[Sample],
+        observer: &mut dyn FnMut(&Progress<'_>),
         cancel: &AtomicBool,
     ) -> Result<Supernet> {
         let options = LoaderOptions {
             batch: self.config.batch,
             seed: self.config.seed,
             flip: self.config.flip,
+            shuffle: self.config.shuffle,
             ..LoaderOptions::default()
         };
+        let validates = self.config.validate_every > 0 && !validation.is_empty();
+        let validation = validates.then(|| Validation::new(&self, &self.config, &samples, validation)).transpose()?;
         let loader = Loader::new(samples, options)?;
-        let batches = loader.batches();
+        let (per_epoch, parts) = (loader.batches(), self.config.accumulate);
         let schedule = PolyWarmup {
             base_lr: self.config.lr,
             total_steps: self.config.steps,
             warmup_steps: self.config.warmup_steps,
             power: self.config.poly_power,
         };
-        let mut metrics = self.open_metrics()?;
+        let mut log = Log::open(&self)?;
+        let mut sum = Accumulated::default();
+        let mut waiting = Instant::now();
+        let mut position = self.step * parts;
         while self.step < self.config.steps {
-            let epoch = self.step / batches;
-            let first = self.step % batches;
-            let sides = |i: usize| self.draws(epoch * batches + i).0;
-            let mut waiting = Instant::now();
-            for batch in loader.epoch(epoch as u64, sides).skip(first) {
+            let epoch = position / per_epoch;
+            let sides = |i: usize| self.draws((epoch * per_epoch + i) / parts).0;
+            let batches = loader.epoch(epoch as u64, sides).skip(position % per_epoch);
+            for batch in batches {
                 let batch = batch?;
-                let data_seconds = waiting.elapsed().as_secs_f64();
-                let lr = schedule.lr(self.step);
-                let losses = self.learn(&batch, lr)?;
-                let seconds = waiting.elapsed().as_secs_f64();
-                let record = StepRecord { step: self.step, lr, px: batch.px, losses, seconds, data_seconds };
-                self.step += 1;
-                let line = serde_json::to_string(&record).unwrap_or_default();
-                writeln!(metrics, "{line}").map_err(|e| TrainError::io(&self.dir.metrics(), e))?;
-                observer(&record, self.config.steps);
-                let interrupted = cancel.load(Ordering::Relaxed);
-                let last = self.step == self.config.steps;
-                if interrupted || last || self.step.is_multiple_of(self.config.checkpoint_every) {
+                sum.data_seconds += waiting.elapsed().as_secs_f64();
+                position += 1;
+                self.learn(&batch, &mut sum)?;
+                if !position.is_multiple_of(parts) {
+                    waiting = Instant::now();
+                    continue;
+                }
+                let record = self.finish_step(std::mem::take(&mut sum), schedule.lr(self.step), batch.px)?;
+                log.step(&record)?;
+                observer(&Progress::Step(&record));
+                let (interrupted, last) = (cancel.load(Ordering::Relaxed), self.step == self.config.steps);
+                let due = |every: usize| last || (every > 0 && self.step.is_multiple_of(every));
+                if let Some(validation) = validation.as_ref().filter(|_| due(self.config.validate_every)) {
+                    let records = validation.run(&self)?;
+                    if log.validated(&records)? {
+                        self.net.params.save(&self.dir.best())?;
+                    }
+                    observer(&Progress::Validated(&records));
+                }
+                if interrupted || due(self.config.checkpoint_every) {
                     self.save_checkpoint()?;
                 }
                 if interrupted && !last {
@@ -243,35 +248,81 @@ impl Trainer {
         (side, rng)
     }
 
-    fn learn(&mut self, batch: &Batch, lr: f64) -> Result<Vec<f32>> {
+    /// Adds a batch's losses and gradients. All batches of a step teach the same sub-networks.
+    fn learn(&mut self, batch: &Batch, sum: &mut Accumulated) -> Result<()> {
+        let start = Instant::now();
         let (n, px) = (batch.n, batch.px as usize);
         let device = self.net.params.device().clone();
         let image = Tensor::from_slice(&batch.images, (n, px, px, 3), &device)?;
         let label = Tensor::from_slice(&batch.labels, (n, px, px, 1), &device)?;
         let (_, mut rng) = self.draws(self.step);
-        let sandwich = Sandwich::draw(&self.net.space, self.config.random_subnets, &mut rng);
+        let mut sandwich = Sandwich::draw(&self.net.space, self.config.random_subnets, &mut rng);
+        sandwich.aux_weight = self.config.aux_weight;
+        sandwich.distill = self.config.distill;
         // On a thread of the pool, so that its many short parallel parts need no hand-over each.
-        let step = rayon::scope(|_| self.net.sandwich(&image, &label, &sandwich, false))
-            .map_err(|source| TrainError::Step { step: self.step, files: batch.paths.clone(), source })?;
-        self.adam.step(&step.grads, lr)?;
-        Ok(step.losses)
+        let step = rayon::scope(|_| {
+            if let Some(teacher) = &self.teacher {
+                let bn = &mut BatchNorm::Observe(&mut Vec::new());
+                sandwich.teacher = Some(teacher.forward(&sandwich.archs[0], &image, bn, Outputs::Finest)?.remove(0));
+            }
+            self.net.sandwich(&image, &label, &sandwich, false)
+        })
+        .map_err(|source| TrainError::Step {
+            step: self.step,
+            files: batch.paths.clone(),
+            checkpoint: self.dir.checkpoint().exists().then(|| self.dir.checkpoint()),
+            source,
+        })?;
+        sum.add(step)?;
+        sum.seconds += start.elapsed().as_secs_f64();
+        Ok(())
     }
 
-    /// Opens the metrics for appending, without the records after the step to continue from.
-    fn open_metrics(&self) -> Result<std::fs::File> {
-        let path = self.dir.metrics();
-        let kept: String = match self.step {
-            0 => String::new(),
-            step => self
-                .dir
-                .records()?
-                .iter()
-                .take_while(|r| r.step < step)
-                .filter_map(|r| serde_json::to_string(r).ok())
-                .flat_map(|line| [line, "\n".to_owned()])
-                .collect(),
-        };
-        checkpoint::write_atomic(&path, kept.as_bytes())?;
-        OpenOptions::new().append(true).open(&path).map_err(|e| TrainError::io(&path, e))
+    /// One optimiser step with the mean of what was accumulated.
+    fn finish_step(&mut self, sum: Accumulated, lr: f64, px: u32) -> Result<StepRecord> {
+        let start = Instant::now();
+        let share = 1.0 / sum.parts as f64;
+        let mut grads = sum.grads;
+        if sum.parts > 1 {
+            for grad in grads.values_mut() {
+                *grad = grad.affine(share, 0.0)?;
+            }
+        }
+        self.adam.step(&grads, lr)?;
+        if let Some(teacher) = &mut self.teacher {
+            teacher.params.average(&self.net.params, self.config.ema_teacher)?;
+        }
+        let losses = sum.losses.iter().map(|l| l * share as f32).collect();
+        let seconds = sum.seconds + sum.data_seconds + start.elapsed().as_secs_f64();
+        self.step += 1;
+        Ok(StepRecord { step: self.step - 1, lr, px, losses, seconds, data_seconds: sum.data_seconds })
+    }
+}
+
+/// Sums over the batches of one optimiser step.
+#[derive(Default)]
+struct Accumulated {
+    parts: usize,
+    losses: Vec<f32>,
+    grads: BTreeMap<String, Tensor>,
+    seconds: f64,
+    data_seconds: f64,
+}
+
+impl Accumulated {
+    fn add(&mut self, step: Step) -> Result<()> {
+        self.parts += 1;
+        self.losses.resize(step.losses.len(), 0.0);
+        for (sum, loss) in self.losses.iter_mut().zip(step.losses) {
+            *sum += loss;
+        }
+        for (name, grad) in step.grads {
+            let sum = match self.grads.remove(&name) {
+                Some(sum) => (sum + grad)?,
+                None => grad,
+            };
+            self.grads.insert(name, sum);
+        }
+        Ok(())
     }
 }

@@ -62,9 +62,15 @@ impl<T: Real> Tape<T> {
             let (side, merged) = merge(&crops, &kernels, &affine);
             let shift = shifts(&affine);
             let mut y = Buf::stale(n * ho * wo * c);
-            geometry(side).forward_into(&x.data, &merged, &mut y, || (), |(), y| {
-                by_act!(act, A => simd(#[inline(always)] || shifted::<T, A>(y, &shift)));
-            });
+            geometry(side).forward_into(
+                &x.data,
+                &merged,
+                &mut y,
+                || (),
+                |(), y| {
+                    by_act!(act, A => simd(#[inline(always)] || shifted::<T, A>(y, &shift)));
+                },
+            );
             return Ok(self.value(dims, y, None));
         }
         let mut convolved: Vec<Buf<T>> = branches.iter().map(|_| Buf::stale(n * ho * wo * c)).collect();
@@ -123,7 +129,10 @@ impl<T: Real> Tape<T> {
                 affine.iter().zip(&sums).map(|(a, s)| a.correction(flow, s)).collect::<Result<Vec<_>>>()?;
             transposed(&mut convolved, BLOCK * c).into_par_iter().zip(g.par_chunks(BLOCK * c)).for_each(|(ds, g)| {
                 for (d, (a, (k0, k1))) in ds.into_iter().zip(affine.iter().zip(&corrections)) {
-                    simd(#[inline(always)] || norm_gradient(d, g, &a.scale, k0, k1));
+                    simd(
+                        #[inline(always)]
+                        || norm_gradient(d, g, &a.scale, k0, k1),
+                    );
                 }
             });
             drop(g);
@@ -171,7 +180,10 @@ fn mix<T: Real>(z: &mut [T], ds: &[Buf<T>], affine: &[Affine<T>], shift: &[T], f
     for (b, (d, a)) in ds.iter().zip(affine).enumerate() {
         let d = &d[first..][..z.len()];
         let start = if b == 0 { Some(shift) } else { None };
-        simd(#[inline(always)] || mix_rows(z, d, &a.scale[..c], start));
+        simd(
+            #[inline(always)]
+            || mix_rows(z, d, &a.scale[..c], start),
+        );
     }
 }
 
@@ -226,13 +238,19 @@ fn all_sums<T: Real>(ds: &[Buf<T>], g: &mut [T], affine: &[Affine<T>], act: Acti
                         }
                     }));
                 }
-                simd(#[inline(always)] || column_sums(g, &mut s));
+                simd(
+                    #[inline(always)]
+                    || column_sums(g, &mut s),
+                );
                 for total in &mut totals {
                     add_wide(&mut total.sum, &s);
                 }
                 for ((total, d), mean) in totals.iter_mut().zip(ds).zip(&means) {
                     let d = &d[first..][..g.len()];
-                    simd(#[inline(always)] || centred_dot(g, d, mean, &mut s));
+                    simd(
+                        #[inline(always)]
+                        || centred_dot(g, d, mean, &mut s),
+                    );
                     add_wide(&mut total.dot, &s);
                 }
             }
@@ -288,7 +306,11 @@ impl Crop {
             d => bail!("tape: `{}` of shape {d:?} holds no [{c}, 1, {k}, {k}] in its centre", full.name),
         };
         if branch.transform.tensor.dims() != [area, area] {
-            bail!("tape: `{}` has shape {:?}, not [{area}, {area}]", branch.transform.name, branch.transform.tensor.dims())
+            bail!(
+                "tape: `{}` has shape {:?}, not [{area}, {area}]",
+                branch.transform.name,
+                branch.transform.tensor.dims()
+            )
         }
         Ok(Self { full: full.clone(), transform: branch.transform.clone(), c, k, side })
     }

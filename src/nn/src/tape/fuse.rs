@@ -22,7 +22,10 @@ impl<T: Real> Tape<T> {
         let dims = [n, h, w, c];
         let fits = same.iter().all(|x| x.dims == dims) && coarse.iter().all(|x| x.dims[0] == n && x.dims[3] == c);
         if !fits {
-            bail!("tape: maps of shapes {:?} do not fuse to {dims:?}", same.iter().chain(coarse).map(|x| x.dims).collect::<Vec<_>>())
+            bail!(
+                "tape: maps of shapes {:?} do not fuse to {dims:?}",
+                same.iter().chain(coarse).map(|x| x.dims).collect::<Vec<_>>()
+            )
         }
         if let ([one], []) = (same, coarse) {
             return Ok(one.clone());
@@ -41,13 +44,19 @@ impl<T: Real> Tape<T> {
             |mixed, (row, y)| {
                 y.fill(T::zero());
                 for x in same {
-                    simd(#[inline(always)] || add(y, &x.data[row * line..][..line]));
+                    simd(
+                        #[inline(always)]
+                        || add(y, &x.data[row * line..][..line]),
+                    );
                 }
                 for (x, up) in coarse.iter().zip(&ups) {
                     up.add_row(&x.data, row, mixed, y);
                 }
                 if count > 1 {
-                    simd(#[inline(always)] || y.iter_mut().for_each(|y| *y *= scale));
+                    simd(
+                        #[inline(always)]
+                        || y.iter_mut().for_each(|y| *y *= scale),
+                    );
                 }
             },
         );
@@ -58,7 +67,12 @@ impl<T: Real> Tape<T> {
         self.record(move |flow| {
             let Some(mut g) = flow.take(id) else { return Ok(()) };
             if count > 1 {
-                g.par_chunks_mut(GRAIN).for_each(|g| simd(#[inline(always)] || g.iter_mut().for_each(|g| *g *= scale)));
+                g.par_chunks_mut(GRAIN).for_each(|g| {
+                    simd(
+                        #[inline(always)]
+                        || g.iter_mut().for_each(|g| *g *= scale),
+                    )
+                });
             }
             for ((id, len), up) in coarse.into_iter().filter(|((id, _), _)| id.is_some()) {
                 let mut dx = flow.take(id).unwrap_or_else(|| Buf::zeros(len));

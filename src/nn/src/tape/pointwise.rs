@@ -71,7 +71,11 @@ impl<T: Real> Tape<T> {
         let (o, rows) = (kernel.out, n * h * w);
         let dims = [n, h, w, o];
         if after.residual.is_some_and(|r| r.dims != dims) {
-            bail!("tape: residual of `{}`: shapes {:?} and {dims:?} differ", kernel.w.name, after.residual.map(|r| r.dims))
+            bail!(
+                "tape: residual of `{}`: shapes {:?} and {dims:?} differ",
+                kernel.w.name,
+                after.residual.map(|r| r.dims)
+            )
         }
         let gate = gate.map(|g| GateRun::new(g, x)).transpose()?;
         let product = Product { groups: if gate.is_some() { n } else { 1 }, rows, i: kernel.inputs(), o };
@@ -85,19 +89,33 @@ impl<T: Real> Tape<T> {
         };
         if let Some(affine) = affine {
             // Known beforehand: finish each block while it is in cache.
-            product.forward(&x.data, &matrix, factors, &mut y, || (), |(), y, first| {
-                let r = residual.as_ref().map(|r| &r[first * o..][..y.len()]);
-                finish(y, &affine, r, after.act);
-            });
+            product.forward(
+                &x.data,
+                &matrix,
+                factors,
+                &mut y,
+                || (),
+                |(), y, first| {
+                    let r = residual.as_ref().map(|r| &r[first * o..][..y.len()]);
+                    finish(y, &affine, r, after.act);
+                },
+            );
             return Ok(self.value(dims, y, None));
         }
         let Some(norm) = after.norm else {
-            product.forward(&x.data, &matrix, factors, &mut y, || (), |(), y, first| {
-                if let Some(r) = &residual {
-                    add(y, &r[first * o..][..y.len()]);
-                }
-                by_act!(after.act, A => simd(#[inline(always)] || y.iter_mut().for_each(|y| *y = A::f(*y))));
-            });
+            product.forward(
+                &x.data,
+                &matrix,
+                factors,
+                &mut y,
+                || (),
+                |(), y, first| {
+                    if let Some(r) = &residual {
+                        add(y, &r[first * o..][..y.len()]);
+                    }
+                    by_act!(after.act, A => simd(#[inline(always)] || y.iter_mut().for_each(|y| *y = A::f(*y))));
+                },
+            );
             return self.record_plain(x, gate, kernel, product, after, dims, y);
         };
         let moments = product.forward(&x.data, &matrix, factors, &mut y, || See::new(o), |see, y, _| see.rows(y));
@@ -135,7 +153,10 @@ impl<T: Real> Tape<T> {
             let (k0, k1) = affine.correction(flow, &sums)?;
             let to_dy = |y: &mut [T], first: usize| {
                 let g = &g[first * o..][..y.len()];
-                simd(#[inline(always)] || norm_gradient(y, g, &affine.scale, &k0, &k1));
+                simd(
+                    #[inline(always)]
+                    || norm_gradient(y, g, &affine.scale, &k0, &k1),
+                );
             };
             product.backward(flow, (x_id, saved), &kernel, gate, &mut y, to_dy)?;
             if let Some(id) = residual_id {
@@ -325,7 +346,10 @@ impl Product {
                     if act != Activation::Identity {
                         by_act!(act, A => simd(#[inline(always)] || before_act::<T, A>(y, g, affine, r)));
                     }
-                    simd(#[inline(always)] || block_sums(y, g, &mean, &mut s, &mut d));
+                    simd(
+                        #[inline(always)]
+                        || block_sums(y, g, &mean, &mut s, &mut d),
+                    );
                     add_wide(&mut total.sum, &s);
                     add_wide(&mut total.dot, &d);
                 }

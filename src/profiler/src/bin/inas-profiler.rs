@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, Subcommand};
 use inas_profiler::affinity::CoreChoice;
 use inas_profiler::{
-    Backend, DeviceFacts, Error, Profile, Progress, Protocol, Result, RunOptions, RuntimeKind, bench_model, command_line, open,
-    profile_space,
+    Backend, DeviceFacts, Error, Profile, Progress, Protocol, Result, RunOptions, RuntimeKind, bench_model,
+    command_line, open, profile_space,
 };
 use inas_space::Space;
 

@@ -55,7 +55,9 @@ pub(super) fn explain(args: &ExplainArgs, printer: Printer) -> anyhow::Result<bo
         printer.result(json)?;
         return Ok(true);
     }
-    printer.result("block                            key                                       measured us   model us      %")?;
+    printer.result(
+        "block                            key                                       measured us   model us      %",
+    )?;
     for (block, latency, share, estimated) in &blocks {
         printer.result(format_args!(
             "{:<32} {:<42} {:>10.1} {:>10.1} {:>6.1}{}",

@@ -136,7 +136,8 @@ fn check(args: &CheckArgs, printer: Printer) -> anyhow::Result<bool> {
     let drifted = measured.iter().filter(|(_, r)| r.drift > Some(facts.protocol.drift)).count();
     // A larger kernel on the same block costs no less, so a clear step down says that something disturbed one of them.
     let odd = measured.iter().filter(|(key, row)| {
-        let smaller = (1..key.kernel).rev().find_map(|k| profile.rows().get(&inas_space::BlockKey { kernel: k, ..**key }));
+        let smaller =
+            (1..key.kernel).rev().find_map(|k| profile.rows().get(&inas_space::BlockKey { kernel: k, ..**key }));
         key.kind == BlockKind::MbConv
             && smaller.is_some_and(|s| s.measurement.median_us > 1.25 * row.measurement.median_us)
     });

@@ -38,7 +38,8 @@ pub(super) fn diff(args: &DiffArgs, printer: Printer) -> anyhow::Result<bool> {
     let at = |p: f64| stats::percentile(&ratios, p);
     let kendall = stats::kendall(&xs, &ys);
     if args.json {
-        let top = pairs.iter().take(args.top).map(|(key, x, y)| serde_json::json!({ "key": key, "a_us": x, "b_us": y }));
+        let top =
+            pairs.iter().take(args.top).map(|(key, x, y)| serde_json::json!({ "key": key, "a_us": x, "b_us": y }));
         let json = serde_json::json!({
             "blocks": pairs.len(), "measured_differently": differences, "kendall": kendall,
             "ratio": { "p5": at(5.0), "median": at(50.0), "p95": at(95.0) }, "most": top.collect::<Vec<_>>(),

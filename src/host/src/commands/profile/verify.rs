@@ -78,7 +78,9 @@ struct Page<'a> {
 impl Page<'_> {
     /// The table of networks and the scatter plot.
     fn files(&self) -> anyhow::Result<(String, String)> {
-        let predict = |table: &inas_space::LatencyTable| predict_all(table, self.profile.space(), self.profile.input_px(), self.archs);
+        let predict = |table: &inas_space::LatencyTable| {
+            predict_all(table, self.profile.space(), self.profile.input_px(), self.archs)
+        };
         let sum = predict(&self.profile.table())?;
         let calibrated = self.profile.calibrated_table().map(|t| predict(&t)).transpose()?;
         let mut csv = "architecture,measured_us,visits,spread,sum_us,calibrated_us\n".to_owned();
