@@ -7,7 +7,8 @@
 
 The same space file, weights, batch and sub-networks on both sides, two threads each. The losses of the first step must
 agree, else it stops. PyTorch runs in NCHW and in channels_last; the faster one is the peer. Peak memory is that of the
-whole process (VmHWM); `loaded` is what it held before the first step.
+whole process (VmHWM); `loaded` is what it held before the first step. On a busy machine PyTorch's threads wait for each
+other actively: compare processor times with `--threads 1` there.
 """
 import argparse
 import json
@@ -48,7 +49,7 @@ class Worker:
 
 
 def compare(title, request, workers, rounds):
-    times = {w.name: [] for w in workers}
+    times, cpu = {w.name: [] for w in workers}, {w.name: [] for w in workers}
     first = {w.name: w.ask(request)["values"] for w in workers}
     ours = first["inas"]
     for name, values in first.items():
@@ -58,17 +59,20 @@ def compare(title, request, workers, rounds):
             sys.exit(f"error: {title}: {name} computes something else")
     for _ in range(rounds):
         for w in workers:
-            times[w.name].append(w.ask(request)["seconds"])
+            answer = w.ask(request)
+            times[w.name].append(answer["seconds"])
+            cpu[w.name].append(answer["cpu"])
     peaks = {w.name: w.close() for w in workers}
     median = {n: statistics.median(t) for n, t in times.items()}
     for w in workers:
         t = times[w.name]
-        print(f"  {w.name:<20} {median[w.name]:8.3f} s (best {min(t):.3f}, worst {max(t):.3f})   "
+        print(f"  {w.name:<20} {median[w.name]:8.3f} s (best {min(t):.3f}, worst {max(t):.3f}; processor {min(cpu[w.name]):.2f})   "
               f"peak {peaks[w.name]:7.0f} MB, loaded {w.loaded:5.0f} MB")
     peer = min((n for n in median if n != "inas"), key=median.get)
     paired = statistics.median(a / b for a, b in zip(times["inas"], times[peer]))
     base = {w.name: w.loaded for w in workers}
-    print(f"  ratio to {peer}: time {median['inas'] / median[peer]:.3f} (median of rounds {paired:.3f}, of the best {min(times['inas']) / min(times[peer]):.3f}), "
+    print(f"  ratio to {peer}: time {median['inas'] / median[peer]:.3f} (median of rounds {paired:.3f}, of the best {min(times['inas']) / min(times[peer]):.3f}, "
+          f"of processor time {min(cpu['inas']) / min(cpu[peer]):.3f}), "
           f"peak memory {peaks['inas'] / peaks[peer]:.3f}, "
           f"memory of the work alone {(peaks['inas'] - base['inas']) / (peaks[peer] - base[peer]):.3f}", flush=True)
 

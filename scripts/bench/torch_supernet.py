@@ -175,12 +175,12 @@ def main():
     optimizer = torch.optim.Adam(net.weights.values(), LR, betas=(0.9, 0.99), fused=True)
     print(json.dumps({"loaded_mb": status_mb("VmRSS")}), flush=True)
     for line in sys.stdin:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         if line.strip() == "step":
             values = net.step(optimizer, archs, data["image"], data["label"])
         else:
             values = net.evaluate(archs[-1], data["eval"])
-        print(json.dumps({"seconds": time.perf_counter() - start, "values": values}), flush=True)
+        print(json.dumps({"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu, "values": values}), flush=True)
     print(json.dumps({"peak_mb": status_mb("VmHWM")}), flush=True)
 
 

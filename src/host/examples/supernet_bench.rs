@@ -71,7 +71,7 @@ fn serve(dir: &Path) -> Result<()> {
     let sandwich = Sandwich::of(archs);
     println!("{}", json!({ "loaded_mb": status_mb("VmRSS")? }));
     for line in std::io::stdin().lock().lines() {
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), cpu_seconds()?);
         let values = match line?.as_str() {
             "step" => {
                 let step = net.sandwich(image, label, &sandwich, false)?;
@@ -90,10 +90,19 @@ fn serve(dir: &Path) -> Result<()> {
             }
             other => bail!("unknown request `{other}`"),
         };
-        println!("{}", json!({ "seconds": start.elapsed().as_secs_f64(), "values": values }));
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{}", json!({ "seconds": seconds, "cpu": cpu_seconds()? - cpu, "values": values }));
     }
     println!("{}", json!({ "peak_mb": status_mb("VmHWM")? }));
     Ok(())
+}
+
+/// Processor time of this process, all threads, s.
+fn cpu_seconds() -> Result<f64> {
+    // Fields 14 and 15 count hundredths of a second; the name before them may hold blanks.
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    Ok(fields.map(str::parse::<f64>).sum::<std::result::Result<f64, _>>()? / 100.0)
 }
 
 /// A size from `/proc/self/status`, MB.

@@ -106,40 +106,63 @@ impl Pool {
     pub(crate) fn add_backward<T: Real>(&self, x: &[T], g: &[T], dx: &mut [T]) {
         let (ho, wo) = self.out();
         let (c, k, row) = (self.c, self.k, self.w * self.c);
-        let scale = T::of(1.0 / (k * k) as f64);
+        // Bands of `k` rows; rows that no window reaches stay as they are.
         dx.par_chunks_mut(self.h * row).enumerate().for_each(|(img, dx)| {
-            let mut best = vec![T::zero(); c];
-            let mut at = vec![0usize; c];
-            for oy in 0..ho {
-                for ox in 0..wo {
-                    let g = &g[((img * ho + oy) * wo + ox) * c..][..c];
-                    let corner = oy * k * row + ox * k * c;
-                    if self.max {
-                        let x = &x[img * self.h * row..][..self.h * row];
-                        best.copy_from_slice(&x[corner..][..c]);
-                        at.fill(corner);
-                        for t in 1..k * k {
-                            let from = corner + (t / k) * row + (t % k) * c;
-                            for (i, &v) in x[from..][..c].iter().enumerate() {
-                                let better = v > best[i] || (v.ne(&v) && best[i].eq(&best[i]));
-                                best[i] = if better { v } else { best[i] };
-                                at[i] = if better { from } else { at[i] };
-                            }
-                        }
-                        for (i, &g) in g.iter().enumerate() {
-                            dx[at[i] + i] += g;
-                        }
-                    } else {
-                        for t in 0..k * k {
-                            let to = corner + (t / k) * row + (t % k) * c;
-                            for (d, &g) in dx[to..][..c].iter_mut().zip(g) {
-                                *d = g.fma(scale, *d);
-                            }
-                        }
-                    }
+            dx[..ho * k * row].par_chunks_mut(k * row).enumerate().for_each(|(oy, dx)| {
+                let g = &g[(img * ho + oy) * wo * c..][..wo * c];
+                if self.max {
+                    let x = &x[(img * self.h + oy * k) * row..][..k * row];
+                    simd(
+                        #[inline(always)]
+                        || max_band(x, g, dx, c, k, row),
+                    );
+                } else {
+                    simd(
+                        #[inline(always)]
+                        || mean_band(g, dx, c, k, row),
+                    );
                 }
-            }
+            });
         });
+    }
+}
+
+/// Adds the gradient of one row of windows to the rows they cover.
+#[inline(always)]
+fn max_band<T: Real>(x: &[T], g: &[T], dx: &mut [T], c: usize, k: usize, row: usize) {
+    let mut best = vec![T::zero(); c];
+    let mut at = vec![0u32; c];
+    for (ox, g) in g.chunks_exact(c).enumerate() {
+        let corner = ox * k * c;
+        best.copy_from_slice(&x[corner..][..c]);
+        at.fill(0);
+        for t in 1..k * k {
+            let from = corner + (t / k) * row + (t % k) * c;
+            for ((best, at), &v) in best.iter_mut().zip(&mut at).zip(&x[from..][..c]) {
+                let better = v > *best || (v.ne(&v) && (*best).eq(best));
+                *best = if better { v } else { *best };
+                *at = if better { t as u32 } else { *at };
+            }
+        }
+        for t in 0..k * k {
+            let to = corner + (t / k) * row + (t % k) * c;
+            for ((d, &g), &at) in dx[to..][..c].iter_mut().zip(g).zip(&at) {
+                *d += if at == t as u32 { g } else { T::zero() };
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn mean_band<T: Real>(g: &[T], dx: &mut [T], c: usize, k: usize, row: usize) {
+    let scale = T::of(1.0 / (k * k) as f64);
+    for (ox, g) in g.chunks_exact(c).enumerate() {
+        for t in 0..k * k {
+            let to = ox * k * c + (t / k) * row + (t % k) * c;
+            for (d, &g) in dx[to..][..c].iter_mut().zip(g) {
+                *d = g.fma(scale, *d);
+            }
+        }
     }
 }
 

@@ -371,7 +371,7 @@ fn merge<T: Real>(crops: &[Crop], kernels: &[Vec<T>], affine: &[Affine<T>]) -> (
         for (t, taps) in kernel.chunks_exact(c).enumerate() {
             let to = ((t / k + margin) * side + t % k + margin) * c;
             for ((o, &w), &s) in out[to..][..c].iter_mut().zip(taps).zip(&a.scale) {
-                *o = w.fma(s, *o);
+                *o += w * s;
             }
         }
     }

@@ -276,6 +276,7 @@ impl<T: Real> Flow<'_, T> {
     }
 }
 
+#[inline(always)]
 fn add<T: Real>(to: &mut [T], from: &[T]) {
     for (a, &b) in to.iter_mut().zip(from) {
         *a += b;
@@ -285,7 +286,9 @@ fn add<T: Real>(to: &mut [T], from: &[T]) {
 fn add_parallel<T: Real>(to: &mut [T], from: &[T]) {
     use rayon::prelude::*;
     let grain = crate::kernel::GRAIN;
-    to.par_chunks_mut(grain).zip(from.par_chunks(grain)).for_each(|(a, b)| add(a, b));
+    to.par_chunks_mut(grain).zip(from.par_chunks(grain)).for_each(|(a, b)| {
+        crate::kernel::simd(#[inline(always)] || add(a, b));
+    });
 }
 
 /// The first `len` values of a parameter.

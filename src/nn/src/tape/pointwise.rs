@@ -10,7 +10,7 @@ use super::norm::{Affine, Sums, join};
 use super::{Flow, Norm, Recipe, Saved, Tape, Value, Weight, add, owned, prefix};
 use crate::act::{Act, by_act};
 use crate::gemm::{Mat, matmul};
-use crate::kernel::{part_len, simd, with_data};
+use crate::kernel::{GRAIN, part_len, simd, with_data};
 use crate::ops::Activation;
 use crate::ops::batch_norm::{Moments, add_wide, block_moments};
 use crate::ops::squeeze::image_sums;
@@ -292,7 +292,18 @@ impl Product {
     fn scaled<'a, T: Real>(&self, w: &'a [T], factors: Option<&[T]>, group: usize) -> Cow<'a, [T]> {
         let Some(f) = factors else { return Cow::Borrowed(w) };
         let f = &f[group * self.i..][..self.i];
-        Cow::Owned(w.chunks_exact(self.i).flat_map(|w| w.iter().zip(f).map(|(&w, &f)| w * f)).collect())
+        let mut out = w.to_vec();
+        simd(
+            #[inline(always)]
+            || {
+                for w in out.chunks_exact_mut(f.len()) {
+                    for (w, &f) in w.iter_mut().zip(f) {
+                        *w *= f;
+                    }
+                }
+            },
+        );
+        Cow::Owned(out)
     }
 
     /// `see` gets each block while it is in cache, and its first row.
@@ -384,15 +395,15 @@ impl Product {
         };
         let y_parts: Vec<&mut [T]> = y.chunks_mut(group * o).flat_map(|y| y.chunks_mut(part * o)).collect();
         let per_group = group.div_ceil(part);
-        let parts: Vec<Buf<T>> = y_parts
+        let parts: Vec<(Buf<T>, Vec<T>)> = y_parts
             .into_par_iter()
             .zip(dx_parts)
             .enumerate()
             .map(|(p, (y, mut dx))| {
                 let g = p / per_group;
                 let mut first = g * group + (p % per_group) * part;
-                let w = self.scaled(&w, factors, g);
-                let w = Mat::new(&w, o, i, i);
+                let scaled = self.scaled(&w, factors, g);
+                let matrix = Mat::new(&scaled, o, i, i);
                 let mut dw = Buf::stale(o * i);
                 let x = &x[first * i..];
                 for (b, y) in y.chunks_mut(block * o).enumerate() {
@@ -400,43 +411,32 @@ impl Product {
                     to_dy(y, first);
                     let dy = Mat::new(y, rows, o, o);
                     if let Some(dx) = &mut dx {
-                        matmul(&mut dx[b * block * i..], i, dy, w, adds);
+                        matmul(&mut dx[b * block * i..], i, dy, matrix, adds);
                     }
                     matmul(&mut dw, i, dy.t(), Mat::new(&x[b * block * i..], rows, i, i), b > 0);
                     first += rows;
                 }
-                dw
+                let mut df = vec![T::zero(); if factors.is_some() { i } else { 0 }];
+                if let Some(f) = factors {
+                    let f = &f[g * i..][..i];
+                    simd(#[inline(always)] || ungate(&mut dw, &w, f, &mut df));
+                }
+                (dw, df)
             })
             .collect();
+        kernel.add_gradient(flow, &sum_parts(&parts))?;
         if let Some(gate) = gate {
-            let (mut dw, mut df) = (vec![T::zero(); o * i], vec![T::zero(); self.groups * i]);
-            for (g, parts) in parts.chunks(per_group).enumerate() {
-                let (df, f) = (&mut df[g * i..][..i], &gate.factors[g * i..][..i]);
-                for part in parts {
-                    for ((dw, w), p) in dw.chunks_exact_mut(i).zip(w.chunks_exact(i)).zip(part.chunks_exact(i)) {
-                        for c in 0..i {
-                            dw[c] = f[c].fma(p[c], dw[c]);
-                            df[c] = w[c].fma(p[c], df[c]);
-                        }
-                    }
-                }
+            let mut df = vec![T::zero(); self.groups * i];
+            for (df, parts) in df.chunks_exact_mut(i).zip(parts.chunks(per_group)) {
+                parts.iter().for_each(|(_, part)| add(df, part));
             }
-            kernel.add_gradient(flow, &dw)?;
             let pooled = gate.backward(flow, &df, group)?;
             if !empty {
                 dx.par_chunks_mut(group * i).zip(pooled.par_chunks(i)).for_each(|(dx, p)| {
-                    for dx in dx.chunks_exact_mut(i) {
-                        add(dx, p);
-                    }
+                    dx.par_chunks_mut(64 * i).for_each(|dx| {
+                        simd(#[inline(always)] || dx.chunks_exact_mut(i).for_each(|dx| add(dx, p)));
+                    });
                 });
-            }
-        } else {
-            let mut parts = parts.into_iter();
-            if let Some(mut dw) = parts.next() {
-                for part in parts {
-                    add(&mut dw, &part);
-                }
-                kernel.add_gradient(flow, &dw)?;
             }
         }
         if !empty {
@@ -444,6 +444,31 @@ impl Product {
         }
         Ok(())
     }
+}
+
+/// Turns the gradient of the scaled weight into that of the weight, and adds that of the factors to `df`.
+#[inline(always)]
+fn ungate<T: Real>(dw: &mut [T], w: &[T], f: &[T], df: &mut [T]) {
+    let i = f.len();
+    let df = &mut df[..i];
+    for (dw, w) in dw.chunks_exact_mut(i).zip(w.chunks_exact(i)) {
+        for c in 0..i {
+            df[c] = w[c].fma(dw[c], df[c]);
+            dw[c] *= f[c];
+        }
+    }
+}
+
+/// Adds up parts in their order.
+fn sum_parts<T: Real>(parts: &[(Buf<T>, Vec<T>)]) -> Buf<T> {
+    let mut sum = Buf::copy(&parts[0].0);
+    sum.par_chunks_mut(GRAIN).enumerate().for_each(|(k, sum)| {
+        for (part, _) in &parts[1..] {
+            let part = &part[k * GRAIN..][..sum.len()];
+            simd(#[inline(always)] || add(sum, part));
+        }
+    });
+    sum
 }
 
 /// Moments of rows that come in small pieces.
