@@ -112,6 +112,8 @@ impl Geometry {
                 dst,
                 src: x,
                 weights,
+                w_step: c,
+                w_at: 0,
                 taps: &taps,
                 c,
                 src_w: self.w,
@@ -122,7 +124,7 @@ impl Geometry {
                 group: self.group(),
                 add: false,
             };
-            Arch::new().dispatch(run);
+            dispatch::<T>(c, run);
         }
     }
 
@@ -164,6 +166,8 @@ impl Geometry {
                     dst: &mut *dst,
                     src: g,
                     weights,
+                    w_step: c,
+                    w_at: 0,
                     taps: &taps,
                     c,
                     src_w: wo,
@@ -174,7 +178,7 @@ impl Geometry {
                     group: self.group(),
                     add,
                 };
-                Arch::new().dispatch(run);
+                dispatch::<T>(c, run);
             }
         });
     }
@@ -189,7 +193,7 @@ impl Geometry {
             .map(|p| {
                 let mut dw = vec![T::zero(); self.k * self.k * self.c];
                 let rows = p * part..rows.min((p + 1) * part);
-                Arch::new().dispatch(WeightRun { dw: &mut dw, x, g, rows, geo: *self });
+                dispatch::<T>(self.c, WeightRun { dw: &mut dw, dw_step: self.c, dw_at: 0, x, g, rows, geo: *self });
                 dw
             })
             .collect();
@@ -202,6 +206,17 @@ impl Geometry {
         }
         sum
     }
+}
+
+/// Runs `f` with the widest vectors that `c` channels fill.
+fn dispatch<T: Real>(c: usize, f: impl WithSimd<Output = ()>) {
+    #[cfg(target_arch = "x86_64")]
+    if c * size_of::<T>() < 64
+        && let Some(narrow) = pulp::x86::V3::try_new()
+    {
+        return Simd::vectorize(narrow, f);
+    }
+    Arch::new().dispatch(f);
 }
 
 /// One kernel position as seen from a destination row.
@@ -219,7 +234,10 @@ struct Tap {
 struct Run<'a, T> {
     dst: &'a mut [T],
     src: &'a [T],
+    /// Of tap `t` and channel `i`: `t * w_step + w_at + i`, with `w_at` moved along with the channels.
     weights: &'a [T],
+    w_step: usize,
+    w_at: usize,
     taps: &'a [Tap],
     c: usize,
     src_w: usize,
@@ -240,13 +258,30 @@ impl<T: Real> WithSimd for Run<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
         let lanes = T::lanes::<S>();
-        for c0 in (0..self.c).step_by(lanes) {
-            if c0 + lanes <= self.c {
-                self.channels::<S, true>(s, c0, lanes);
-            } else {
-                self.channels::<S, false>(s, c0, self.c - c0);
-            }
+        let full = self.c / lanes * lanes;
+        for c0 in (0..full).step_by(lanes) {
+            self.w_at = c0;
+            self.channels::<S, true>(s, c0, lanes);
         }
+        if full == self.c {
+            return;
+        }
+        if full == 0 {
+            return self.channels::<S, false>(s, 0, self.c);
+        }
+        // The rest, with channels that were done before to make a whole vector: the same values again, or, where
+        // values are added, with weights of zero.
+        let c0 = self.c - lanes;
+        self.w_at = c0;
+        if !self.add {
+            return self.channels::<S, true>(s, c0, lanes);
+        }
+        let mut weights = Vec::with_capacity(self.weights.len() / self.c * lanes);
+        for w in self.weights.chunks_exact(self.c) {
+            weights.extend((c0..self.c).map(|i| if i < full { T::zero() } else { w[i] }));
+        }
+        let mut rest = Run { weights: &weights, w_step: lanes, w_at: 0, ..self };
+        rest.channels::<S, true>(s, c0, lanes);
     }
 }
 
@@ -286,7 +321,7 @@ impl<T: Real> Run<'_, T> {
             if x1 < 0 || x0 >= width {
                 continue;
             }
-            let w = T::load::<S, FULL>(s, &self.weights[tap.weight * c + c0..][..len]);
+            let w = T::load::<S, FULL>(s, &self.weights[tap.weight * self.w_step + self.w_at..][..len]);
             if x0 >= 0 && x1 < width {
                 let src = &self.src[(tap.row + x0 as usize) * c + c0..];
                 for (t, acc) in acc.iter_mut().enumerate() {
@@ -341,7 +376,7 @@ impl<T: Real> Run<'_, T> {
         }
         for taps in self.taps.chunks_exact(K) {
             let w: [T::V<S>; K] =
-                std::array::from_fn(|j| T::load::<S, FULL>(s, &self.weights[taps[j].weight * c + c0..][..len]));
+                std::array::from_fn(|j| T::load::<S, FULL>(s, &self.weights[taps[j].weight * self.w_step + self.w_at..][..len]));
             let row = taps[0].row as isize;
             source_pixels!(j in K {
                 let at = start + j as isize;
@@ -366,6 +401,8 @@ impl<T: Real> Run<'_, T> {
 /// Adds the weight gradient of some output rows to `dw`.
 struct WeightRun<'a, T> {
     dw: &'a mut [T],
+    dw_step: usize,
+    dw_at: usize,
     x: &'a [T],
     g: &'a [T],
     rows: std::ops::Range<usize>,
@@ -378,11 +415,22 @@ impl<T: Real> WithSimd for WeightRun<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
         let lanes = T::lanes::<S>();
-        for c0 in (0..self.geo.c).step_by(lanes) {
-            if c0 + lanes <= self.geo.c {
-                self.channels::<S, true>(s, c0, lanes);
-            } else {
-                self.channels::<S, false>(s, c0, self.geo.c - c0);
+        let c = self.geo.c;
+        let full = c / lanes * lanes;
+        for c0 in (0..full).step_by(lanes) {
+            self.dw_at = c0;
+            self.channels::<S, true>(s, c0, lanes);
+        }
+        if full == 0 {
+            self.channels::<S, false>(s, 0, c);
+        } else if full < c {
+            // A whole vector that ends at the last channel; of its sums only those that are missing are used.
+            let c0 = c - lanes;
+            let mut sums = vec![T::zero(); self.dw.len() / c * lanes];
+            let mut rest = WeightRun { dw: &mut sums, dw_step: lanes, dw_at: 0, x: self.x, g: self.g, rows: self.rows.clone(), geo: self.geo };
+            rest.channels::<S, true>(s, c0, lanes);
+            for (dw, sums) in self.dw.chunks_exact_mut(c).zip(sums.chunks_exact(lanes)) {
+                dw[full..].copy_from_slice(&sums[full - c0..]);
             }
         }
     }
@@ -431,7 +479,7 @@ impl<T: Real> WeightRun<'_, T> {
         let (wo, pad) = (self.geo.wo(), self.geo.pad());
         let mut acc = [T::zeros(s); K];
         for (j, acc) in acc.iter_mut().enumerate() {
-            *acc = T::load::<S, FULL>(s, &self.dw[(ky * k + kx + j) * c + c0..][..len]);
+            *acc = T::load::<S, FULL>(s, &self.dw[(ky * k + kx + j) * self.dw_step + self.dw_at..][..len]);
         }
         let tiled = if K > 1 && stride == 1 && d == 1 { wo / TILE * TILE } else { 0 };
         for ox in (0..tiled).step_by(TILE) {
@@ -470,7 +518,7 @@ impl<T: Real> WeightRun<'_, T> {
             }
         }
         for (j, &acc) in acc.iter().enumerate() {
-            T::store::<S, FULL>(s, &mut self.dw[(ky * k + kx + j) * c + c0..][..len], acc);
+            T::store::<S, FULL>(s, &mut self.dw[(ky * k + kx + j) * self.dw_step + self.dw_at..][..len], acc);
         }
     }
 }

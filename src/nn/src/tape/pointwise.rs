@@ -134,8 +134,7 @@ impl<T: Real> Tape<T> {
             Arc::new(move || {
                 let mut z = Buf::stale(y.len());
                 z.par_chunks_mut(part).zip(y.par_chunks(part)).enumerate().for_each(|(p, (z, y))| {
-                    z.copy_from_slice(y);
-                    finish(z, &affine, residual.as_ref().map(|r| &r[p * part..][..y.len()]), act);
+                    finish_to(z, y, &affine, residual.as_ref().map(|r| &r[p * part..][..y.len()]), act);
                 });
                 z
             })
@@ -527,6 +526,27 @@ fn finish_rows<T: Real, A: Act>(y: &mut [T], scale: &[T], shift: &[T], r: Option
                 y[i] = A::f(y[i].fma(scale[i], shift[i]));
             }
         }
+    }
+}
+
+/// As [`finish`], into other rows.
+fn finish_to<T: Real>(z: &mut [T], y: &[T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) {
+    let c = affine.scale.len();
+    if r.is_some() {
+        // Blocks stay in cache between the two.
+        for (b, (z, y)) in z.chunks_mut(64 * c).zip(y.chunks(64 * c)).enumerate() {
+            z.copy_from_slice(y);
+            finish(z, affine, r.map(|r| &r[b * 64 * c..][..y.len()]), act);
+        }
+    } else {
+        by_act!(act, A => simd(#[inline(always)] || {
+            let (scale, shift) = (&affine.scale[..c], &affine.shift[..c]);
+            for (z, y) in z.chunks_exact_mut(c).zip(y.chunks_exact(c)) {
+                for i in 0..c {
+                    z[i] = A::f(y[i].fma(scale[i], shift[i]));
+                }
+            }
+        }));
     }
 }
 
