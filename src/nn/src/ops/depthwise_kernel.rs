@@ -375,8 +375,9 @@ impl<T: Real> Run<'_, T> {
             }
         }
         for taps in self.taps.chunks_exact(K) {
-            let w: [T::V<S>; K] =
-                std::array::from_fn(|j| T::load::<S, FULL>(s, &self.weights[taps[j].weight * self.w_step + self.w_at..][..len]));
+            let w: [T::V<S>; K] = std::array::from_fn(|j| {
+                T::load::<S, FULL>(s, &self.weights[taps[j].weight * self.w_step + self.w_at..][..len])
+            });
             let row = taps[0].row as isize;
             source_pixels!(j in K {
                 let at = start + j as isize;
@@ -427,7 +428,15 @@ impl<T: Real> WithSimd for WeightRun<'_, T> {
             // A whole vector that ends at the last channel; of its sums only those that are missing are used.
             let c0 = c - lanes;
             let mut sums = vec![T::zero(); self.dw.len() / c * lanes];
-            let mut rest = WeightRun { dw: &mut sums, dw_step: lanes, dw_at: 0, x: self.x, g: self.g, rows: self.rows.clone(), geo: self.geo };
+            let mut rest = WeightRun {
+                dw: &mut sums,
+                dw_step: lanes,
+                dw_at: 0,
+                x: self.x,
+                g: self.g,
+                rows: self.rows.clone(),
+                geo: self.geo,
+            };
             rest.channels::<S, true>(s, c0, lanes);
             for (dw, sums) in self.dw.chunks_exact_mut(c).zip(sums.chunks_exact(lanes)) {
                 dw[full..].copy_from_slice(&sums[full - c0..]);

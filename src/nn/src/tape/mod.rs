@@ -287,7 +287,10 @@ fn add_parallel<T: Real>(to: &mut [T], from: &[T]) {
     use rayon::prelude::*;
     let grain = crate::kernel::GRAIN;
     to.par_chunks_mut(grain).zip(from.par_chunks(grain)).for_each(|(a, b)| {
-        crate::kernel::simd(#[inline(always)] || add(a, b));
+        crate::kernel::simd(
+            #[inline(always)]
+            || add(a, b),
+        );
     });
 }
 

@@ -418,7 +418,10 @@ impl Product {
                 let mut df = vec![T::zero(); if factors.is_some() { i } else { 0 }];
                 if let Some(f) = factors {
                     let f = &f[g * i..][..i];
-                    simd(#[inline(always)] || ungate(&mut dw, &w, f, &mut df));
+                    simd(
+                        #[inline(always)]
+                        || ungate(&mut dw, &w, f, &mut df),
+                    );
                 }
                 (dw, df)
             })
@@ -433,7 +436,10 @@ impl Product {
             if !empty {
                 dx.par_chunks_mut(group * i).zip(pooled.par_chunks(i)).for_each(|(dx, p)| {
                     dx.par_chunks_mut(64 * i).for_each(|dx| {
-                        simd(#[inline(always)] || dx.chunks_exact_mut(i).for_each(|dx| add(dx, p)));
+                        simd(
+                            #[inline(always)]
+                            || dx.chunks_exact_mut(i).for_each(|dx| add(dx, p)),
+                        );
                     });
                 });
             }
@@ -464,7 +470,10 @@ fn sum_parts<T: Real>(parts: &[(Buf<T>, Vec<T>)]) -> Buf<T> {
     sum.par_chunks_mut(GRAIN).enumerate().for_each(|(k, sum)| {
         for (part, _) in &parts[1..] {
             let part = &part[k * GRAIN..][..sum.len()];
-            simd(#[inline(always)] || add(sum, part));
+            simd(
+                #[inline(always)]
+                || add(sum, part),
+            );
         }
     });
     sum
