@@ -58,6 +58,9 @@ pub struct ProfileFacts {
     pub protocol: Protocol,
     /// Seed of weights, inputs and order.
     pub seed: u64,
+    /// Latency of the sentinel block in quiet times, microseconds.
+    #[serde(default)]
+    pub sentinel_us: Option<f64>,
     /// Number of rows.
     pub blocks: usize,
     /// Hash of what must match on the machine ([`DeviceFacts::fingerprint`]).

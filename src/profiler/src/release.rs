@@ -63,6 +63,7 @@ pub fn import(text: &str, name: &str, space: &Space, px: u32, command: String) -
         device: DeviceFacts::default(),
         protocol: Protocol::default(),
         seed: 0,
+        sentinel_us: None,
         blocks: 0,
         fingerprint,
     };

@@ -64,7 +64,7 @@ impl History {
     }
 
     /// Time of the sentinel when the device was quiet, microseconds.
-    fn quiet_us(&self) -> Option<f64> {
+    pub(crate) fn quiet_us(&self) -> Option<f64> {
         let of = |e: &Entry| match e {
             Entry::Sentinel(s) => Some(s.sentinel_us),
             Entry::Block(_) => None,
@@ -109,6 +109,16 @@ impl History {
             }
         }
         best
+    }
+
+    /// [`History::best`] in the order in which blocks were measured first.
+    pub(crate) fn best_in_order(&self) -> Vec<Record> {
+        let mut best = self.best();
+        let keys = self.entries.iter().filter_map(|e| match e {
+            Entry::Block(record) => Some(record.key),
+            Entry::Sentinel(_) => None,
+        });
+        keys.filter_map(|key| best.remove(&key)).collect()
     }
 
     /// Blocks to measure next, in order: those without a measurement, then those that drifted and may be repeated.

@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let bar = printer.bar("verify", archs.len() as u64);
     let before = load();
     let mut observer = |done: usize, _| bar.set_position(done as u64);
-    let turned = measure_in_turns(space, px, &archs, runtime.as_ref(), &Turns::default(), args.seed, &mut observer)?;
+    let turned = measure_in_turns(&profile, &archs, runtime.as_ref(), &Turns::default(), args.seed, &mut observer)?;
     bar.finish_and_clear();
     let measured: Vec<f64> = turned.iter().map(|t| t.latency_us).collect();
     let verification = Verification::new(&profile, &archs, &measured)?;
