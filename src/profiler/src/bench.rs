@@ -114,7 +114,7 @@ pub fn bench(
     let at = |p: f64| stats::percentile(&all, p);
     Ok(Report {
         schema: SCHEMA,
-        model: Sha256::digest(onnx).iter().take(8).map(|b| format!("{b:02x}")).collect(),
+        model: crate::device::hex16(&Sha256::digest(onnx)),
         runtime: backend.info(),
         threads: backend.threads(),
         fingerprint: DeviceFacts::read().fingerprint(),

@@ -230,7 +230,6 @@ fn visit(session: &mut dyn Session, turns: &Turns, clock: &dyn Clock) -> Result<
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::float_cmp, reason = "helpers of tests; these results are exact")]
 mod tests {
     use inas_space::Micros;
 
@@ -267,7 +266,7 @@ mod tests {
         // The first three rounds are slow and differ from each other.
         let mut visit = |i: usize| {
             visits += 1;
-            let slow = if visits <= 30 { 1.5 + 0.02 * (visits / 10) as f64 } else { 1.0 };
+            let slow = if visits <= 30 { 1.5 + 0.02 * f64::from(visits / 10) } else { 1.0 };
             Ok(100.0 * (i + 1) as f64 * slow)
         };
         let turned = in_turns(10, &turns, 1, &mut visit, &mut |_, _| {}).unwrap();

@@ -322,7 +322,7 @@ impl Profile {
             let m = &row.measurement;
             hasher.update(format!("{key} {} {:?}\n", m.median_us, m.cold_us));
         }
-        hasher.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+        crate::device::hex16(&hasher.finalize())
     }
 
     /// The calibration by whole networks, if there is one.

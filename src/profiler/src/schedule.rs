@@ -153,31 +153,31 @@ pub(crate) fn run(
         let mut left = pending.len();
         let segments = pending.chunks(if plan.segment == 0 { pending.len() } else { plan.segment });
         for segment in segments {
-            if plan.segment > 0 && !note(Entry::Sentinel(bench.sentinel()?), history, left, keep)? {
+            if plan.segment > 0 && !note(&Entry::Sentinel(bench.sentinel()?), history, left, keep)? {
                 return Ok(false);
             }
             for key in segment {
                 let record = Record::new(*key, bench.block(key)?);
                 left -= 1;
-                if !note(Entry::Block(record), history, left, keep)? {
+                if !note(&Entry::Block(record), history, left, keep)? {
                     return Ok(false);
                 }
             }
         }
-        if plan.segment > 0 && !note(Entry::Sentinel(bench.sentinel()?), history, 0, keep)? {
+        if plan.segment > 0 && !note(&Entry::Sentinel(bench.sentinel()?), history, 0, keep)? {
             return Ok(false);
         }
     }
 }
 
 fn note(
-    entry: Entry,
+    entry: &Entry,
     history: &mut History,
     left: usize,
     keep: &mut dyn FnMut(&Entry, &History, usize) -> Result<bool>,
 ) -> Result<bool> {
     history.push(entry.clone());
-    keep(&entry, history, left)
+    keep(entry, history, left)
 }
 
 #[cfg(test)]
