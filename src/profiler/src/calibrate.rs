@@ -26,7 +26,7 @@ pub const LEAST_NETWORKS: usize = 10;
 /// Confidence level of the interval of a prediction.
 const LEVEL: f64 = 0.95;
 
-/// Names of the model's terms, in the order of [`features`]; the last is the constant.
+/// Names of the model's terms, in the order of `features`; the last is the constant.
 pub const TERMS: [&str; 8] =
     ["backbone_warm", "fusion_warm", "branch_warm", "ends_warm", "cold_excess", "blocks", "weight_kb", "constant"];
 
