@@ -93,11 +93,15 @@ impl SupernetArgs {
 
     pub(super) fn open(&self) -> anyhow::Result<(Profile, Evaluator)> {
         let profile = Profile::read(&self.profile)?;
+        let evaluator = self.evaluator(&profile)?;
+        Ok((profile, evaluator))
+    }
+
+    fn evaluator(&self, profile: &Profile) -> anyhow::Result<Evaluator> {
         let net = Supernet::load(profile.space().clone(), &self.supernet, &Device::Cpu)?;
         let (training, validation) = (read_list(&self.train_data, None)?, read_list(&self.val_data, None)?);
         // Accuracy is measured at the size that latency was measured at.
-        let evaluator = Evaluator::new(net, training, self.calibration, &validation, profile.input_px(), 0)?;
-        Ok((profile, evaluator))
+        Ok(Evaluator::new(net, training, self.calibration, &validation, profile.input_px(), 0)?)
     }
 }
 
@@ -120,7 +124,7 @@ impl Objective for Accuracy<'_> {
 }
 
 pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<SearchResult> {
-    let (profile, evaluator) = args.supernet.open()?;
+    let profile = Profile::read(&args.supernet.profile)?;
     let space = profile.space();
     let predictor = TablePredictor::new(space, &profile.model(args.plain_sum), profile.input_px())?;
     let config = SearchConfig {
@@ -135,6 +139,9 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<SearchResult>
         strategy: args.strategy,
         max_latency: args.max_latency.map(Micros::from_ms),
     };
+    // Before any image is read.
+    search::check(&predictor, &config)?;
+    let evaluator = args.supernet.evaluator(&profile)?;
     let log = args.out.join("evaluated.jsonl");
     if log.exists() && !args.resume {
         return super::hint(

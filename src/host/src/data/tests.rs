@@ -177,7 +177,8 @@ fn corrupt_file_is_named_and_ends_the_epoch() {
     let results: Vec<Result<Batch>> = Loader::new(samples, options).unwrap().epoch(0, |_| 32).collect();
     assert_eq!(results.len(), 2);
     let error = results[1].as_ref().unwrap_err();
-    assert!(matches!(error, DataError::Decode { .. }) && error.to_string().contains("broken.jpg"), "{error}");
+    let DataError::Line { line: 4, source } = error else { panic!("{error}") };
+    assert!(matches!(**source, DataError::Decode { .. }) && error.to_string().contains("broken.jpg"), "{error}");
 }
 
 #[test]

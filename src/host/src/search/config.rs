@@ -14,6 +14,8 @@ pub enum SamplerKind {
     /// Latency group sampling.
     #[default]
     Lgs,
+    /// Exactly uniform among the architectures of a group of total latency, by dynamic programming.
+    Exact,
 }
 
 /// How the search goes on after the first generation.

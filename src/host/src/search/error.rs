@@ -49,6 +49,21 @@ pub enum SearchError {
         /// Latency of the slowest architecture.
         highest: Micros,
     },
+    /// No architecture's latency lies in a window.
+    #[error(
+        "no architecture takes {:.3} ms to {:.3} ms: the space reaches {:.3} ms to {:.3} ms on this latency table",
+        low.ms(), high.ms(), lowest.ms(), highest.ms()
+    )]
+    EmptyWindow {
+        /// Lower end of the window.
+        low: Micros,
+        /// Upper end of the window.
+        high: Micros,
+        /// Latency of the fastest architecture.
+        lowest: Micros,
+        /// Latency of the slowest architecture.
+        highest: Micros,
+    },
     /// The maximum is reachable, but so tight that no draw met it.
     #[error(
         "none of {draws} drawn architectures takes at most {:.3} ms (the space reaches {:.3} ms to {:.3} ms): allow more",

@@ -14,8 +14,8 @@ use super::log::{Log, LogHeader};
 use super::pareto::{self, Point};
 use super::vary::{crossover, mutate};
 use super::{
-    Evaluated, Generation, Lgs, Objective, Origin, Progress, Result, Sampler, SamplerKind, SearchConfig, SearchError,
-    SearchResult, Strategy, TablePredictor, Uniform,
+    Evaluated, Exact, Generation, Lgs, Objective, Origin, Progress, Result, Sampler, SamplerKind, SearchConfig,
+    SearchError, SearchResult, Strategy, TablePredictor, Uniform,
 };
 
 /// Tries for one new architecture before the generation goes on without it.
@@ -44,6 +44,16 @@ impl LatencyGroups {
     }
 }
 
+/// Refuses settings that no search can use, and a maximum latency that no architecture reaches.
+pub fn check(predictor: &TablePredictor, config: &SearchConfig) -> Result<()> {
+    config.check()?;
+    let (lowest, highest) = predictor.reachable();
+    match config.max_latency.filter(|max| max.0 < lowest.0) {
+        Some(max) => Err(SearchError::Unreachable { max, lowest, highest }),
+        None => Ok(()),
+    }
+}
+
 /// Searches `space` for the architectures on the Pareto front of predicted latency and F-measure.
 ///
 /// Generation 0 draws N/G architectures for each of G latency groups (S1). Each further generation selects k/G parents
@@ -64,22 +74,20 @@ pub fn run(
     observer: &mut dyn FnMut(&Progress),
     cancel: &AtomicBool,
 ) -> Result<SearchResult> {
-    config.check()?;
+    check(predictor, config)?;
     if space != predictor.space() {
         let name = |s: &Space| format!("{} ({})", s.name, s.hash());
         return Err(SearchError::SpaceMismatch { predictor: name(predictor.space()), space: name(space) });
     }
-    let (lowest, highest) = predictor.reachable();
-    if let Some(max) = config.max_latency.filter(|max| max.0 < lowest.0) {
-        return Err(SearchError::Unreachable { max, lowest, highest });
-    }
     let log = log.map(|path| Log::open(path, &LogHeader::new(predictor, objective, config))).transpose()?;
+    let (low, full) = predictor.ends();
+    let high = config.max_latency.map_or(full, |max| Micros(max.0.clamp(low.0, full.0)));
+    let sampler_groups = sampler_groups(config.groups, (low, high, full));
     let sampler: &dyn Sampler = match config.sampler {
         SamplerKind::Uniform => &Uniform::new(space),
         SamplerKind::Lgs => &Lgs::new(predictor),
+        SamplerKind::Exact => &Exact::in_groups(predictor, sampler_groups),
     };
-    let (low, full) = predictor.ends();
-    let high = config.max_latency.map_or(full, |max| Micros(max.0.clamp(low.0, full.0)));
     let mut search = Search {
         predictor,
         config,
@@ -89,7 +97,7 @@ pub fn run(
         observer,
         cancel,
         groups: LatencyGroups::new(low, high, config.groups),
-        sampler_groups: sampler_groups(config.groups, (low, high, full)),
+        sampler_groups,
         rng: ChaCha8Rng::seed_from_u64(config.seed),
         seen: BTreeSet::new(),
         evaluated: Vec::new(),

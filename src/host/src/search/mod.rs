@@ -8,7 +8,9 @@
 mod config;
 mod error;
 mod evolution;
+mod exact;
 mod guided;
+mod hist;
 mod latency;
 mod log;
 mod output;
@@ -20,7 +22,8 @@ mod vary;
 
 pub use config::{SamplerKind, SearchConfig, Strategy};
 pub use error::SearchError;
-pub use evolution::{LatencyGroups, run};
+pub use evolution::{LatencyGroups, check, run};
+pub use exact::Exact;
 pub use latency::TablePredictor;
 pub use log::{LogHeader, read_log};
 pub use output::{write_front_csv, write_front_json, write_result_json};
