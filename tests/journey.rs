@@ -136,6 +136,11 @@ fn the_whole_path_works_and_goes_on_where_it_was() {
     folder.arg("run").arg(&formats[0]).arg(dir_of("photos")).args(["--write", "mask,blur,background", "--background"]);
     folder.arg(dir_of("photos").join(photos[0].file_name().unwrap())).arg("-o").arg(&all).assert().success();
     assert_eq!(files(&all, "png").len(), 3 * photos.len());
+    // Without a model the built-in one runs.
+    let plain = dir.path().join("plain");
+    let photo_path = dir_of("photos").join(photos[0].file_name().unwrap());
+    inas().arg("run").arg(&photo_path).arg("-o").arg(&plain).assert().success();
+    assert_eq!(files(&plain, "png").len(), 2);
     let jpeg = std::fs::read(dir_of("photos").join(photos[0].file_name().unwrap())).unwrap();
     let piped = inas().arg("run").arg(&formats[0]).arg("-").write_stdin(jpeg).assert().success().get_output().clone();
     let mask = image::load_from_memory(&piped.stdout).unwrap();

@@ -112,8 +112,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
             parity: model.parity,
         });
         let photo_args = run_photos::Args {
-            model: file,
-            images: photos.clone(),
+            images: [vec![file], photos.clone()].concat(),
             out: dir("masks").join(&model.name),
             write: vec![Output::Mask, Output::Cutout],
             background: None,

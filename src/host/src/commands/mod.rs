@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 mod bench;
+mod curves;
 mod demo;
 mod eval;
 mod export;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Bench(bench::Args),
     /// Train a supernet
     Train(train::Args),
+    /// Plot the validations of a training run
+    Curves(curves::Args),
     /// Search a trained supernet for the Pareto front over a profile
     Search(search::Args),
     /// Write sub-networks of a supernet as ONNX
@@ -67,6 +70,7 @@ impl Command {
             Self::Lut(args) => lut::run(args, printer),
             Self::Bench(args) => bench::run(args, printer),
             Self::Train(args) => train::run(args, printer).map(|_| true),
+            Self::Curves(args) => curves::run(args, printer),
             Self::Search(args) => search::run(args, printer).map(|_| true),
             Self::Export(args) => export::run(args, printer).map(|_| true),
             Self::Run(args) => run::run(args, printer).map(|r| r.failed == 0),

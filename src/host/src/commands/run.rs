@@ -1,5 +1,6 @@
 //! `inas run`
 
+use std::borrow::Cow;
 use std::io::{Read as _, Write as _};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,9 @@ use crate::printer::Printer;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Model file (ONNX) written by `inas export`.
-    pub(super) model: PathBuf,
-    /// Photos (PNG or JPEG), folders of photos, or `-` for one photo on standard input (its result goes to standard output).
-    #[arg(required = true, value_name = "IMAGE")]
+    /// Photos (PNG or JPEG), folders of photos, or `-` for one photo on standard input (its result goes to standard
+    /// output). A first one that ends in .onnx is the model; default: the balanced one of `models/`, built in.
+    #[arg(required = true, value_name = "[MODEL] IMAGE")]
     pub(super) images: Vec<PathBuf>,
     /// Folder for the results, `NAME_mask.png` and so on.
     #[arg(long, short, value_name = "DIR", default_value = ".")]
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(super) runtime: RuntimeArgs,
 }
+
+/// The model that runs when none is named; its card is `models/README.md`.
+const BALANCED: &[u8] = include_bytes!("../../../../models/balanced.onnx");
 
 /// A picture made of a photo and its mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -93,20 +96,36 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Outcome> {
     if args.write.contains(&Output::Background) && behind.is_none() {
         return hint(Err(anyhow::anyhow!("no background was given")), "name a picture with --background FILE");
     }
-    let job = Job { args, onnx: read_file(&args.model)?, behind };
-    if args.images == [Path::new("-")] {
+    let (model, images) = split(&args.images);
+    let (name, onnx) = match model {
+        Some(path) => (path.display().to_string(), Cow::Owned(read_file(path)?)),
+        None => ("the built-in model".to_owned(), Cow::Borrowed(BALANCED)),
+    };
+    let job = Job { args, name, onnx, behind };
+    if images == [Path::new("-")] {
         return job.filter();
     }
-    let photos = photos(&args.images)?;
+    anyhow::ensure!(!images.is_empty(), "no photo was named");
+    let photos = photos(images)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let outcome = job.all(&photos, printer)?;
     printer.note(format_args!("{} ok, {} failed", outcome.written.len(), outcome.failed));
     Ok(outcome)
 }
 
+/// The model file, if one is named first, and the photos.
+fn split(paths: &[PathBuf]) -> (Option<&PathBuf>, &[PathBuf]) {
+    match paths {
+        [first, rest @ ..] if first.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) => (Some(first), rest),
+        all => (None, all),
+    }
+}
+
 struct Job<'a> {
     args: &'a Args,
-    onnx: Vec<u8>,
+    /// What the model is called in errors.
+    name: String,
+    onnx: Cow<'a, [u8]>,
     behind: Option<RgbImage>,
 }
 
@@ -114,7 +133,7 @@ impl Job<'_> {
     fn model(&self) -> anyhow::Result<Model> {
         let runtime = self.args.runtime.open()?;
         let loaded = Model::from_bytes(&self.onnx, runtime.as_ref());
-        loaded.with_context(|| format!("cannot load {}", self.args.model.display()))
+        loaded.with_context(|| format!("cannot load {}", self.name))
     }
 
     /// Works on the photos with one loaded model a thread.

@@ -43,6 +43,11 @@ pub fn scatter_svg(sum: &[(f64, f64)], calibrated: &[(f64, f64)]) -> Result<Stri
     plots::verification(sum, calibrated)
 }
 
+/// Learning curves as an SVG file: maximum F of validated sub-networks by step. Points are network, step, value.
+pub fn learning_curves(points: &[(&str, f64, f64)]) -> Result<String> {
+    plots::learning_curves(points)
+}
+
 /// Writes `report.json` and `report.html` in `dir`, which is made if need be; returns the path of the page.
 ///
 /// Pictures named by relative paths are read from `dir`. Each file is replaced as a whole or not at all, and neither

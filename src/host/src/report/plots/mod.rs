@@ -1,11 +1,13 @@
 //! Plots as inline SVG. Their ground is a white card in light and dark pages alike.
 
 mod axes;
+mod curves;
 mod losses;
 mod pareto;
 mod progress;
 mod scatter;
 
+pub(super) use curves::learning_curves;
 pub(super) use losses::{group, losses};
 pub(super) use pareto::pareto;
 pub(super) use progress::hypervolume;
@@ -66,6 +68,11 @@ fn draw(
     let (_, body) = svg.split_once('>').unwrap_or_default();
     let label = minijinja::HtmlEscape(label);
     Ok(format!(r#"<svg class="{class}" role="img" aria-label="{label}" viewBox="0 0 {width} {height}">{body}"#))
+}
+
+/// A plot as a file of its own.
+fn file(svg: &str) -> String {
+    svg.replacen("<svg ", r#"<svg xmlns="http://www.w3.org/2000/svg" "#, 1)
 }
 
 /// Length in drawing units of a length in CSS pixels.

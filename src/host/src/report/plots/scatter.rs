@@ -39,5 +39,5 @@ pub(in crate::report) fn verification(sum: &[(f64, f64)], calibrated: &[(f64, f6
         }
         Ok(())
     })?;
-    Ok(svg.replacen("<svg ", r#"<svg xmlns="http://www.w3.org/2000/svg" "#, 1))
+    Ok(super::file(&svg))
 }
