@@ -20,4 +20,5 @@ pub mod gradcheck;
 pub mod ops;
 pub mod optim;
 pub mod schedule;
+pub mod sgd;
 pub mod tape;

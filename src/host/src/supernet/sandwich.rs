@@ -93,7 +93,7 @@ impl Supernet {
     }
 
     /// Maps and loss of one sub-network; its gradients are added to `sums`.
-    fn on_tape(
+    pub(super) fn on_tape(
         &mut self,
         arch: &Architecture,
         image: &Tensor,
@@ -113,7 +113,7 @@ impl Supernet {
     }
 
     /// As [`Self::on_tape`], with candle's graph.
-    fn composed(
+    pub(super) fn composed(
         &mut self,
         arch: &Architecture,
         image: &Tensor,

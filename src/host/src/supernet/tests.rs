@@ -91,3 +91,46 @@ fn a_checkpoint_keeps_every_value_and_refuses_another_space() {
     std::fs::write(&path, b"short").unwrap();
     assert!(matches!(Supernet::load(net.space, &path, &Device::Cpu), Err(Error::Checkpoint { .. })));
 }
+
+/// Two descriptions of every block and of its gradient: the tape's, and candle's own operators with candle's graph.
+#[test]
+fn the_tape_computes_what_candles_graph_does() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut net = scrambled(Space::preset("nano").unwrap());
+    let image = images(&mut rng, 2);
+    let label = images(&mut rng, 2).narrow(3, 0, 1).unwrap().ge(0.0).unwrap().to_dtype(DType::F32).unwrap();
+    for arch in [net.space.max(), net.space.min(), net.space.uniform(&mut rng)] {
+        let learn = |maps: &[Tensor]| {
+            let mut loss = inas_nn::ops::bce_loss(&maps[0], &label)?;
+            for map in &maps[1..] {
+                loss = (loss + inas_nn::ops::bce_loss(map, &label)?)?;
+            }
+            Ok((loss.to_scalar::<f32>()?, loss.backward()?))
+        };
+        let buffers = net.params.buffers.clone();
+        let mut on_tape = inas_nn::tape::Gradients::new();
+        let (maps, loss) = net.on_tape(&arch, &image, learn, &mut on_tape).unwrap();
+        let running = std::mem::replace(&mut net.params.buffers, buffers);
+        let mut composed = std::collections::BTreeMap::new();
+        let (want_maps, want_loss) = net.composed(&arch, &image, learn, &mut composed).unwrap();
+        assert!((loss - want_loss).abs() < 1e-5 * want_loss, "{loss} {want_loss}");
+        for (a, b) in maps.iter().zip(&want_maps) {
+            assert!(largest(&(a - b).unwrap()) < 1e-5);
+        }
+        for (name, want) in &net.params.buffers {
+            if want.dtype() == DType::F32 {
+                assert!(largest(&(&running[name] - want).unwrap()) < 1e-5, "{name}");
+            }
+        }
+        let on_tape = on_tape.into_tensors().unwrap();
+        assert_eq!(on_tape.keys().collect::<Vec<_>>(), composed.keys().collect::<Vec<_>>());
+        for (name, want) in &composed {
+            let difference = largest(&(&on_tape[name] - want).unwrap());
+            assert!(difference <= 2e-3 * largest(want).max(1e-3), "{name}: {difference} of {}", largest(want));
+        }
+    }
+}
+
+fn largest(t: &Tensor) -> f32 {
+    t.abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+}
