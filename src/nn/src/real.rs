@@ -6,6 +6,7 @@ use pulp::Simd;
 use crate::pool::Pool;
 
 /// `f32` or `f64` with the few operations the kernels need, scalar and vector.
+#[expect(clippy::return_self_not_must_use, reason = "arithmetic")]
 pub trait Real: WithDType + std::iter::Sum {
     /// Where buffers of this type wait for reuse.
     fn pool() -> &'static Pool<Self>;

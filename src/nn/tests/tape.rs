@@ -193,7 +193,7 @@ fn pools_and_fuse() {
     let weights = [weight("a", &[2, 4, 6, 3], 1), weight("b", &[2, 2, 3, 3], 2), weight("c", &[2, 5, 7, 3], 3)];
     check(&weights, &|tape, w| {
         let (a, b, c) = (tape.variable(&w[0])?, tape.variable(&w[1])?, tape.variable(&w[2])?);
-        let up = tape.fuse(&[], &[b.clone()], (8, 12))?;
+        let up = tape.fuse(&[], std::slice::from_ref(&b), (8, 12))?;
         let (mean, max) = (tape.avg_pool(&up, 2)?, tape.max_pool(&up, 2)?);
         // The last rows and columns of `c` lie outside the windows.
         let small = tape.max_pool(&c, 2)?;

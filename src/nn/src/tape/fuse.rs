@@ -71,7 +71,7 @@ impl<T: Real> Tape<T> {
                     simd(
                         #[inline(always)]
                         || g.iter_mut().for_each(|g| *g *= scale),
-                    )
+                    );
                 });
             }
             for ((id, len), up) in coarse.into_iter().filter(|((id, _), _)| id.is_some()) {

@@ -134,7 +134,10 @@ pub struct Tape<T: Real> {
 
 impl<T: Real> fmt::Debug for Tape<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tape").field("steps", &self.steps.len()).field("recording", &self.recording).finish()
+        f.debug_struct("Tape")
+            .field("steps", &self.steps.len())
+            .field("recording", &self.recording)
+            .finish_non_exhaustive()
     }
 }
 

@@ -430,7 +430,9 @@ impl Product {
         if let Some(gate) = gate {
             let mut df = vec![T::zero(); self.groups * i];
             for (df, parts) in df.chunks_exact_mut(i).zip(parts.chunks(per_group)) {
-                parts.iter().for_each(|(_, part)| add(df, part));
+                for (_, part) in parts {
+                    add(df, part);
+                }
             }
             let pooled = gate.backward(flow, &df, group)?;
             if !empty {
@@ -621,7 +623,9 @@ impl<T: Real> GateRun<T> {
         let [n, h, w, c] = x.dims;
         let scale = T::of(1.0 / (h * w) as f64);
         let mut pooled = image_sums(&x.data, None, n, c);
-        pooled.iter_mut().for_each(|p| *p *= scale);
+        for p in &mut pooled {
+            *p *= scale;
+        }
         let hidden = dense(&gate.reduce, &pooled, gate.squeezed, c, crate::act::Relu::f)?;
         let open = dense(&gate.expand, &hidden, c, gate.squeezed, |v| v)?;
         let factors = open.iter().map(|&v| crate::act::HardSigmoid::f(v)).collect();
@@ -638,7 +642,9 @@ impl<T: Real> GateRun<T> {
         }
         let mut pooled = dense_backward(flow, &self.gate.reduce, &self.pooled, &hidden, mid, c)?;
         let scale = T::of(1.0 / positions as f64);
-        pooled.iter_mut().for_each(|p| *p *= scale);
+        for p in &mut pooled {
+            *p *= scale;
+        }
         Ok(pooled)
     }
 }

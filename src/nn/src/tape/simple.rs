@@ -13,7 +13,7 @@ impl<T: Real> Tape<T> {
     /// # Errors
     /// When the input is smaller than a window.
     pub fn avg_pool(&mut self, x: &Value<T>, k: usize) -> Result<Value<T>> {
-        self.pool(x, Pool::of("avg_pool", x.dims, k, false)?)
+        Ok(self.pool(x, Pool::of("avg_pool", x.dims, k, false)?))
     }
 
     /// Maximum over `k` x `k` windows with stride `k`; a remainder at the border is dropped. The gradient goes to the
@@ -22,10 +22,10 @@ impl<T: Real> Tape<T> {
     /// # Errors
     /// When the input is smaller than a window.
     pub fn max_pool(&mut self, x: &Value<T>, k: usize) -> Result<Value<T>> {
-        self.pool(x, Pool::of("max_pool", x.dims, k, true)?)
+        Ok(self.pool(x, Pool::of("max_pool", x.dims, k, true)?))
     }
 
-    fn pool(&mut self, x: &Value<T>, pool: Pool) -> Result<Value<T>> {
+    fn pool(&mut self, x: &Value<T>, pool: Pool) -> Value<T> {
         let (ho, wo) = pool.out();
         let mut y = Buf::stale(x.dims[0] * ho * wo * x.dims[3]);
         pool.forward_into(&x.data, &mut y);
@@ -40,6 +40,6 @@ impl<T: Real> Tape<T> {
             flow.put(x_id, dx);
             Ok(())
         });
-        Ok(out)
+        out
     }
 }
