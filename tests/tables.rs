@@ -119,3 +119,29 @@ fn a_profile_is_planned_measured_calibrated_verified_and_explained() {
     let out = inas(&["lut", "explain", text(&arch), "--profile", p, "--space", text(&other)]);
     assert!(out.contains("interpolated between measured channel counts"), "{out}");
 }
+
+#[test]
+fn a_model_is_measured_and_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, base) = (dir.path().join("m.onnx"), dir.path().join("base.json"));
+    let space = inas_space::Space::preset("nano").unwrap();
+    let graph = inas_graph::network(&space, &space.min(), 32, &mut inas_graph::SeededWeights::new(1)).unwrap();
+    std::fs::write(&model, graph.to_onnx(&inas_graph::OnnxOptions::default()).unwrap()).unwrap();
+    let out = inas(&["bench", text(&model), "--json", "-o", text(&base)]);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((report["runs"].as_u64(), report["rounds_us"].as_array().unwrap().len()), (Some(100), 5));
+    // A baseline of the same machine that was a hundred times slower, and one of another machine.
+    let edit = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut report = report.clone();
+        change(&mut report);
+        std::fs::write(&base, report.to_string()).unwrap();
+    };
+    edit(&|r| r["percentiles_us"][0] = (r["percentiles_us"][0].as_f64().unwrap() * 100.0).into());
+    assert!(inas(&["bench", text(&model), "--compare", text(&base)]).contains("BETTER"));
+    edit(&|r| r["percentiles_us"][0] = (r["percentiles_us"][0].as_f64().unwrap() / 100.0).into());
+    failure(&["bench", text(&model), "--compare", text(&base)]);
+    edit(&|r| r["fingerprint"] = "0".into());
+    failure(&["bench", text(&model), "--compare", text(&base)]);
+    assert!(inas(&["bench", text(&model), "--sustained", "1s", "--format", "csv"]).starts_with("p50_us,"));
+    assert!(inas(&["bench", text(&model), "--format", "markdown"]).contains("| p50 ms |"));
+}

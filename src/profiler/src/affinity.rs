@@ -115,7 +115,6 @@ fn set(_cores: &BTreeSet<usize>) -> std::result::Result<Vec<usize>, String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "helpers of tests")]
 mod tests {
     use super::*;
 

@@ -68,7 +68,7 @@ pub(crate) fn cooled(
             let waited_s = (waited.as_secs_f64() * 10.0).round() / 10.0;
             return Conditions { waited_s, still_hot: hot, ..state };
         }
-        clock.sleep(LOOK_EVERY.min(longest - waited));
+        clock.sleep(LOOK_EVERY.min(longest.saturating_sub(waited)));
     }
 }
 

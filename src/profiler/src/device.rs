@@ -102,9 +102,14 @@ impl DeviceFacts {
         governors.dedup();
         let text = format!("{:?}", (&self.cpu_brand, self.logical_cores, &self.arch, governors));
         let digest = Sha256::digest(text.as_bytes());
-        let number = digest.iter().take(8).fold(0u64, |n, b| n << 8 | u64::from(*b));
-        format!("{number:016x}")
+        hex16(&digest)
     }
+}
+
+/// The first 16 hex digits of a hash.
+pub(crate) fn hex16(digest: &[u8]) -> String {
+    let number = digest.iter().take(8).fold(0u64, |n, b| n << 8 | u64::from(*b));
+    format!("{number:016x}")
 }
 
 pub(crate) fn read_text(path: &Path) -> Option<String> {

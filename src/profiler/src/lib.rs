@@ -6,6 +6,7 @@
 
 pub mod affinity;
 pub mod backend;
+pub mod bench;
 pub mod cache;
 pub mod calibrate;
 pub mod conditions;

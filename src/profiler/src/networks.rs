@@ -10,9 +10,13 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::backend::{Backend, Session};
 use crate::measure::{Clock, SystemClock};
+use crate::profile::Profile;
 use crate::rng::Rng as Shuffler;
-use crate::run::load;
+use crate::run::{LocalBench, load};
 use crate::{Error, Result, stats};
+
+/// Pause between two looks at the sentinel.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Candidates drawn for each network that is wanted.
 const CANDIDATES: usize = 100;
@@ -99,11 +103,13 @@ pub struct Turns {
     pub visit_ms: f64,
     /// Networks that are held in memory and take turns.
     pub together: usize,
+    /// Looks at the sentinel before a visit, 5 ms apart, until the machine is as quiet as when the profile was made.
+    pub looks: usize,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { min_visits: 8, max_visits: 40, agreement: 0.005, runs: 5, visit_ms: 10.0, together: 25 }
+        Self { min_visits: 8, max_visits: 40, agreement: 0.005, runs: 5, visit_ms: 10.0, together: 25, looks: 12 }
     }
 }
 
@@ -132,9 +138,11 @@ impl Turned {
 /// Measures networks of `space` in turns, as blocks are: each is warmed up and timed briefly, then the next, round
 /// after round in a shuffled order, so that a slow phase of the machine falls on no network alone. The median
 /// of the fastest visit counts, as the fastest measurement of a block does.
+///
+/// Where the profile has a sentinel, a visit waits briefly for a moment in which it is as fast as it was in quiet times,
+/// so that networks and blocks are measured in the same state of the machine.
 pub fn measure_in_turns(
-    space: &Space,
-    px: u32,
+    profile: &Profile,
     archs: &[Architecture],
     backend: &dyn Backend,
     turns: &Turns,
@@ -144,6 +152,11 @@ pub fn measure_in_turns(
     if turns.together == 0 {
         return Err(Error::Protocol { reason: "at least one network must be held in memory" });
     }
+    let (space, px) = (profile.space(), profile.input_px());
+    let facts = profile.facts();
+    let keys: Vec<_> = profile.rows().keys().copied().filter(|k| !k.is_identity()).collect();
+    let mut bench = LocalBench::new(space, &keys, backend, &facts.protocol, facts.seed)?;
+    let quiet = facts.sentinel_us.map(|us| us * (1.0 + facts.protocol.drift / 2.0));
     let clock = SystemClock::default();
     let mut measured = Vec::with_capacity(archs.len());
     // Every n-th network is in a group, so that all groups span the range and no slow phase falls on one end of it.
@@ -155,7 +168,15 @@ pub fn measure_in_turns(
         };
         let mut sessions = archs.iter().skip(group).step_by(groups).map(load_network).collect::<Result<Vec<_>>>()?;
         let before = measured.len();
-        let mut visit = |i: usize| visit(sessions[i].as_mut(), turns, &clock);
+        let mut visit = |i: usize| {
+            for _ in 0..turns.looks {
+                if quiet.is_none_or(|limit| bench.sentinel_us().is_ok_and(|now| now <= limit)) {
+                    break;
+                }
+                clock.sleep(LOOK_EVERY);
+            }
+            visit(sessions[i].as_mut(), turns, &clock)
+        };
         let mut observer = |done: usize, _: usize| observer(before + done, archs.len());
         let turned = in_turns(archs.iter().skip(group).step_by(groups).len(), turns, seed, &mut visit, &mut observer)?;
         measured.extend(turned.into_iter().enumerate().map(|(i, t)| (group + i * groups, t)));
@@ -209,7 +230,6 @@ fn visit(session: &mut dyn Session, turns: &Turns, clock: &dyn Clock) -> Result<
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::float_cmp, reason = "helpers of tests; these results are exact")]
 mod tests {
     use inas_space::Micros;
 
@@ -246,7 +266,7 @@ mod tests {
         // The first three rounds are slow and differ from each other.
         let mut visit = |i: usize| {
             visits += 1;
-            let slow = if visits <= 30 { 1.5 + 0.02 * (visits / 10) as f64 } else { 1.0 };
+            let slow = if visits <= 30 { 1.5 + 0.02 * f64::from(visits / 10) } else { 1.0 };
             Ok(100.0 * (i + 1) as f64 * slow)
         };
         let turned = in_turns(10, &turns, 1, &mut visit, &mut |_, _| {}).unwrap();

@@ -56,10 +56,8 @@ fn restricted(gram: &[Vec<f64>], right: &[f64], active: &[usize]) -> Option<Vec<
         for r in 0..n {
             if r != c {
                 let factor = a[r][c] / a[c][c];
-                for k in c..=n {
-                    let above = a[c][k];
-                    a[r][k] -= factor * above;
-                }
+                let above = a[c].clone();
+                a[r].iter_mut().zip(&above).skip(c).for_each(|(x, y)| *x -= factor * y);
             }
         }
     }
@@ -108,6 +106,7 @@ mod tests {
     #[test]
     fn nothing_and_zeros_give_zeros() {
         assert!(solve(&[], &[]).is_empty());
-        assert_eq!(solve(&[vec![0.0, 1.0], vec![0.0, 2.0]], &[2.0, 4.0])[0], 0.0);
+        let x = solve(&[vec![0.0, 1.0], vec![0.0, 2.0]], &[2.0, 4.0]);
+        assert!(x[0].abs() < 1e-12 && (x[1] - 2.0).abs() < 1e-9, "{x:?}");
     }
 }

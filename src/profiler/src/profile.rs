@@ -58,6 +58,9 @@ pub struct ProfileFacts {
     pub protocol: Protocol,
     /// Seed of weights, inputs and order.
     pub seed: u64,
+    /// Latency of the sentinel block in quiet times, microseconds.
+    #[serde(default)]
+    pub sentinel_us: Option<f64>,
     /// Number of rows.
     pub blocks: usize,
     /// Hash of what must match on the machine ([`DeviceFacts::fingerprint`]).
@@ -319,7 +322,7 @@ impl Profile {
             let m = &row.measurement;
             hasher.update(format!("{key} {} {:?}\n", m.median_us, m.cold_us));
         }
-        hasher.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+        crate::device::hex16(&hasher.finalize())
     }
 
     /// The calibration by whole networks, if there is one.

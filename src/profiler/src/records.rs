@@ -161,12 +161,12 @@ impl Records {
         write(&mut self.file).map_err(Error::io("write", &self.path))
     }
 
-    /// Leaves only the best record of each block.
+    /// Leaves only the best record of each block, in the order of first measuring.
     pub(crate) fn finish(self, header: &Header) -> Result<()> {
         let bad = |e: serde_json::Error| Error::Io { action: "write", path: self.path.clone(), source: e.into() };
         let mut text = serde_json::to_string(header).map_err(bad)? + "\n";
-        for record in self.history.best().values() {
-            text += &(serde_json::to_string(record).map_err(bad)? + "\n");
+        for record in self.history.best_in_order() {
+            text += &(serde_json::to_string(&record).map_err(bad)? + "\n");
         }
         write_whole(&self.path, text.as_bytes())
     }

@@ -47,7 +47,7 @@ pub fn import(text: &str, name: &str, space: &Space, px: u32, command: String) -
         Ok((*key, row))
     });
     let rows = rows.collect::<Result<_>>()?;
-    let fingerprint: String = Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let fingerprint = crate::device::hex16(&Sha256::digest(text.as_bytes()));
     let facts = ProfileFacts {
         schema: SCHEMA,
         tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -63,6 +63,7 @@ pub fn import(text: &str, name: &str, space: &Space, px: u32, command: String) -
         device: DeviceFacts::default(),
         protocol: Protocol::default(),
         seed: 0,
+        sentinel_us: None,
         blocks: 0,
         fingerprint,
     };

@@ -141,7 +141,7 @@ pub fn profile_space(
         let path = options.dir.clone();
         return Err(Error::Interrupted { path, done: history.measured(), total: keys.len() });
     }
-    let best = history.best();
+    let (best, sentinel_us) = (history.best(), history.quiet_us());
     records.history = history;
     records.finish(&header)?;
     let facts = ProfileFacts {
@@ -159,6 +159,7 @@ pub fn profile_space(
         device,
         protocol: header.protocol,
         seed: header.seed,
+        sentinel_us,
         blocks: 0,
         fingerprint: header.fingerprint,
     };
@@ -245,6 +246,19 @@ impl<'a> LocalBench<'a> {
         Ok(graph.to_onnx(&OnnxOptions::default())?)
     }
 
+    /// Latency of the sentinel at this moment, microseconds; 0 without one.
+    pub(crate) fn sentinel_us(&mut self) -> Result<f64> {
+        let Some(session) = &mut self.sentinel else { return Ok(0.0) };
+        let mut times = Vec::with_capacity(SENTINEL_RUNS);
+        session.run()?;
+        for _ in 0..SENTINEL_RUNS {
+            let start = self.clock.now();
+            session.run()?;
+            times.push(self.clock.now().saturating_sub(start).as_secs_f64() * 1e6);
+        }
+        Ok((stats::median(&times) * 1e3).round() / 1e3)
+    }
+
     fn measure(&mut self, key: &BlockKey) -> Result<Measurement> {
         let onnx = self.onnx(key)?;
         let memory = Watch::start();
@@ -272,15 +286,7 @@ impl Bench for LocalBench<'_> {
     fn sentinel(&mut self) -> Result<Sentinel> {
         let longest = Duration::from_secs_f64(self.protocol.max_wait_seconds);
         let conditions = cooled(self.protocol.max_celsius, longest, &self.clock, &mut Conditions::read);
-        let Some(session) = &mut self.sentinel else { return Ok(Sentinel { conditions, ..Sentinel::default() }) };
-        let mut times = Vec::with_capacity(SENTINEL_RUNS);
-        session.run()?;
-        for _ in 0..SENTINEL_RUNS {
-            let start = self.clock.now();
-            session.run()?;
-            times.push(self.clock.now().saturating_sub(start).as_secs_f64() * 1e6);
-        }
-        let sentinel_us = (stats::median(&times) * 1e3).round() / 1e3;
+        let sentinel_us = self.sentinel_us()?;
         Ok(Sentinel { sentinel_us, at_s: (self.clock.now().as_secs_f64() * 10.0).round() / 10.0, conditions })
     }
 

@@ -64,7 +64,7 @@ impl History {
     }
 
     /// Time of the sentinel when the device was quiet, microseconds.
-    fn quiet_us(&self) -> Option<f64> {
+    pub(crate) fn quiet_us(&self) -> Option<f64> {
         let of = |e: &Entry| match e {
             Entry::Sentinel(s) => Some(s.sentinel_us),
             Entry::Block(_) => None,
@@ -111,6 +111,16 @@ impl History {
         best
     }
 
+    /// [`History::best`] in the order in which blocks were measured first.
+    pub(crate) fn best_in_order(&self) -> Vec<Record> {
+        let mut best = self.best();
+        let keys = self.entries.iter().filter_map(|e| match e {
+            Entry::Block(record) => Some(record.key),
+            Entry::Sentinel(_) => None,
+        });
+        keys.filter_map(|key| best.remove(&key)).collect()
+    }
+
     /// Blocks to measure next, in order: those without a measurement, then those that drifted and may be repeated.
     pub(crate) fn pending(&self, keys: &[BlockKey], plan: &Plan) -> Vec<BlockKey> {
         let fresh: Vec<BlockKey> = keys.iter().filter(|k| self.passes(k) == 0).copied().collect();
@@ -143,31 +153,31 @@ pub(crate) fn run(
         let mut left = pending.len();
         let segments = pending.chunks(if plan.segment == 0 { pending.len() } else { plan.segment });
         for segment in segments {
-            if plan.segment > 0 && !note(Entry::Sentinel(bench.sentinel()?), history, left, keep)? {
+            if plan.segment > 0 && !note(&Entry::Sentinel(bench.sentinel()?), history, left, keep)? {
                 return Ok(false);
             }
             for key in segment {
                 let record = Record::new(*key, bench.block(key)?);
                 left -= 1;
-                if !note(Entry::Block(record), history, left, keep)? {
+                if !note(&Entry::Block(record), history, left, keep)? {
                     return Ok(false);
                 }
             }
         }
-        if plan.segment > 0 && !note(Entry::Sentinel(bench.sentinel()?), history, 0, keep)? {
+        if plan.segment > 0 && !note(&Entry::Sentinel(bench.sentinel()?), history, 0, keep)? {
             return Ok(false);
         }
     }
 }
 
 fn note(
-    entry: Entry,
+    entry: &Entry,
     history: &mut History,
     left: usize,
     keep: &mut dyn FnMut(&Entry, &History, usize) -> Result<bool>,
 ) -> Result<bool> {
     history.push(entry.clone());
-    keep(&entry, history, left)
+    keep(entry, history, left)
 }
 
 #[cfg(test)]

@@ -49,8 +49,11 @@ fn ranks(sample: &[f64]) -> Vec<f64> {
     order.sort_by(|a, b| sample[*a].total_cmp(&sample[*b]));
     let mut ranks = vec![0.0; sample.len()];
     for tie in order.chunk_by(|a, b| sample[*a].total_cmp(&sample[*b]).is_eq()) {
-        let below = sample.iter().filter(|x| x.total_cmp(&&sample[tie[0]]).is_lt()).count();
-        tie.iter().for_each(|i| ranks[*i] = below as f64 + (tie.len() as f64 + 1.0) / 2.0);
+        let value = sample[tie[0]];
+        let below = sample.iter().filter(|x| x.total_cmp(&value).is_lt()).count();
+        for i in tie {
+            ranks[*i] = below as f64 + f64::midpoint(tie.len() as f64, 1.0);
+        }
     }
     ranks
 }
@@ -97,6 +100,21 @@ mod tests {
 
     fn samples() -> impl Strategy<Value = Vec<f64>> {
         prop::collection::vec(0.0..1e6f64, 1..60)
+    }
+
+    #[test]
+    fn rank_correlations_of_known_pairs() {
+        let a = [1.0, 2.0, 3.0, 4.0, 5.0];
+        assert_eq!((spearman(&a, &a), kendall(&a, &a)), (1.0, 1.0));
+        let back: Vec<f64> = a.iter().rev().copied().collect();
+        assert_eq!((spearman(&a, &back), kendall(&a, &back)), (-1.0, -1.0));
+        // One swap of neighbours: 1 - 6 * 2 / (5 * 24) and (9 - 1) / 10. Ties as scipy.stats has them.
+        let swapped = [1.0, 3.0, 2.0, 4.0, 5.0];
+        assert!((spearman(&a, &swapped) - 0.9).abs() < 1e-12 && (kendall(&a, &swapped) - 0.8).abs() < 1e-12);
+        let tied = [1.0, 2.0, 2.0, 4.0, 5.0];
+        assert!((kendall(&a, &tied) - 9.0 / 90f64.sqrt()).abs() < 1e-12);
+        assert!((spearman(&a, &tied) - 9.5 / 95f64.sqrt()).abs() < 1e-12);
+        assert_eq!((spearman(&a, &[7.0; 5]), kendall(&a, &[7.0; 5])), (0.0, 0.0));
     }
 
     proptest! {

@@ -55,7 +55,9 @@ fn json_progress_has_a_line_for_every_block() {
     let space = folder.path().join("tiny.toml");
     fs::write(&space, common::TINY).unwrap();
     let mut command = binary();
-    command.args(["profile", "--max-runs", "2", "--min-runs", "2", "--json-progress", "--space"]).arg(&space);
+    command
+        .args(["profile", "--max-runs", "2", "--min-runs", "2", "--max-passes", "1", "--json-progress", "--space"])
+        .arg(&space);
     let (code, _, stderr) = run(command.arg("--out").arg(folder.path().join("out")));
     assert_eq!(code, Some(0), "{stderr}");
     let lines: Vec<serde_json::Value> = stderr.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -71,7 +73,20 @@ fn interrupt_ends_with_130_and_resumes() {
     let profile = |more: &[&str]| {
         let mut command = binary();
         // Runs enough to be still at work when the signal comes.
-        command.args(["profile", "--space", "nano", "--px", "32", "--min-runs", "200", "--max-runs", "200", "--out"]);
+        command.args([
+            "profile",
+            "--space",
+            "nano",
+            "--px",
+            "32",
+            "--min-runs",
+            "200",
+            "--max-runs",
+            "200",
+            "--max-passes",
+            "1",
+            "--out",
+        ]);
         command.arg(folder.path().join("out")).args(more).stderr(Stdio::piped());
         command
     };
@@ -105,7 +120,7 @@ fn killed_runs_resume_to_each_block_once() {
     let out = folder.path().join("out");
     let run_space = |more: &[&str]| {
         let mut command = binary();
-        command.args(["run", "--space", "nano", "--px", "32", "--record"]).arg(&out).args(more);
+        command.args(["run", "--space", "nano", "--px", "32", "--max-passes", "2", "--record"]).arg(&out).args(more);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     };

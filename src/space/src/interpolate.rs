@@ -76,7 +76,6 @@ fn mix(low: f64, high: f64, share: f64) -> f64 {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "helpers of tests")]
 mod tests {
     use super::*;
 

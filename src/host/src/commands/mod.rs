@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+mod bench;
 mod demo;
 mod eval;
 mod export;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Latency(latency::Args),
     /// Look into latency profiles; import and export the release's tables
     Lut(lut::Args),
+    /// Measure a model: percentiles, comparison with an earlier report
+    Bench(bench::Args),
     /// Train a supernet
     Train(train::Args),
     /// Search a trained supernet for the Pareto front over a profile
@@ -62,6 +65,7 @@ impl Command {
             Self::Profile(args) => profile::dispatch(args, printer),
             Self::Latency(args) => latency::run(args, printer),
             Self::Lut(args) => lut::run(args, printer),
+            Self::Bench(args) => bench::run(args, printer),
             Self::Train(args) => train::run(args, printer).map(|_| true),
             Self::Search(args) => search::run(args, printer).map(|_| true),
             Self::Export(args) => export::run(args, printer).map(|_| true),

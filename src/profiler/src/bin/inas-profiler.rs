@@ -128,6 +128,9 @@ struct MeasuringArgs {
     /// Wait before a segment until the hottest sensor is below this, degrees Celsius.
     #[arg(long, value_name = "CELSIUS", default_value_t = 80.0)]
     max_celsius: f64,
+    /// Passes over the blocks at most; those beside a slow sentinel are measured again.
+    #[arg(long, default_value_t = Protocol::default().max_passes)]
+    max_passes: usize,
     /// Stay on these cores: big, little, prime, or numbers such as 0,2-3.
     #[arg(long, value_name = "CORES")]
     cores: Option<CoreChoice>,
@@ -152,6 +155,7 @@ impl MeasuringArgs {
             max_runs: self.max_runs,
             max_seconds: self.max_seconds,
             max_celsius: Some(self.max_celsius),
+            max_passes: self.max_passes,
             ..Protocol::default()
         };
         protocol.check()?;

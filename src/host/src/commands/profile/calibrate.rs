@@ -48,7 +48,7 @@ pub(super) fn calibrate(
     let bar = printer.bar("calibrate", archs.len() as u64);
     let before = load();
     let mut observer = |done: usize, _| bar.set_position(done as u64);
-    let turned = measure_in_turns(&space, px, &archs, runtime, &Turns::default(), seed, &mut observer)?;
+    let turned = measure_in_turns(profile, &archs, runtime, &Turns::default(), seed, &mut observer)?;
     bar.finish_and_clear();
     let measured: Vec<_> =
         archs.into_iter().zip(turned).map(|(arch, t)| (arch, t.latency_us, (t.spread() * 1e4).round() / 1e4)).collect();

@@ -1,6 +1,7 @@
 //! `inas profile verify`
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use inas_host::report::scatter_svg;
@@ -48,7 +49,7 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let bar = printer.bar("verify", archs.len() as u64);
     let before = load();
     let mut observer = |done: usize, _| bar.set_position(done as u64);
-    let turned = measure_in_turns(space, px, &archs, runtime.as_ref(), &Turns::default(), args.seed, &mut observer)?;
+    let turned = measure_in_turns(&profile, &archs, runtime.as_ref(), &Turns::default(), args.seed, &mut observer)?;
     bar.finish_and_clear();
     let measured: Vec<f64> = turned.iter().map(|t| t.latency_us).collect();
     let verification = Verification::new(&profile, &archs, &measured)?;
@@ -86,8 +87,9 @@ impl Page<'_> {
         let mut csv = "architecture,measured_us,visits,spread,sum_us,calibrated_us\n".to_owned();
         for (i, (arch, t)) in self.archs.iter().zip(self.turned).enumerate() {
             let model = calibrated.as_ref().map_or(String::new(), |c| format!("{:.1}", c[i]));
-            csv += &format!(
-                "{},{:.1},{},{:.4},{:.1},{model}\n",
+            let _ = writeln!(
+                csv,
+                "{},{:.1},{},{:.4},{:.1},{model}",
                 arch.hash(),
                 t.latency_us,
                 t.visits_us.len(),
@@ -124,8 +126,9 @@ impl Page<'_> {
             self.load[1],
         );
         let mut row = |name: &str, fit: &Fit| {
-            text += &format!(
-                "| {name} | {:.2} | {:+.2} | {:.1} | {:.1} | {:.4} | {:.4} |\n",
+            let _ = writeln!(
+                text,
+                "| {name} | {:.2} | {:+.2} | {:.1} | {:.1} | {:.4} | {:.4} |",
                 fit.mape_percent,
                 fit.bias_percent,
                 fit.within_5_percent,
