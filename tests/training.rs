@@ -68,7 +68,13 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     assert_eq!(whole.validations(), parts.validations());
     // After steps 2, 4 and the last: largest, smallest and one random network each.
     assert_eq!(whole.validations().iter().map(|v| v.step).collect::<Vec<_>>(), [2, 2, 2, 4, 4, 4, 5, 5, 5]);
-    assert!(std::fs::read(whole.best()).unwrap() == std::fs::read(parts.best()).unwrap());
+    for file in [TrainDir::best, TrainDir::checkpoint] {
+        assert!(
+            std::fs::read(file(&whole)).unwrap() == std::fs::read(file(&parts)).unwrap(),
+            "{}",
+            file(&whole).display()
+        );
+    }
     assert_eq!(std::fs::read_dir(parts.events()).unwrap().count(), 2, "an event file for each start");
 }
 
@@ -137,7 +143,7 @@ fn bad_pairs_are_named_by_line_and_left_out_only_when_asked() {
     let run = |text: &str, skip: bool| {
         std::fs::write(&list, text).unwrap();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_inas"));
-        command.args(["train", "--steps", "1", "--batch", "1", "--px", "32", "--data"]).arg(&list);
+        command.args(["train", "--steps", "1", "--batch", "1", "--px", "64", "--data"]).arg(&list);
         command.arg("-o").arg(dir.path().join(format!("run{}", text.len() * 2 + usize::from(skip))));
         let output = command.args(skip.then_some("--skip-bad")).output().unwrap();
         (output.status.success(), String::from_utf8(output.stderr).unwrap())

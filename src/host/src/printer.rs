@@ -61,9 +61,13 @@ impl Printer {
         }
         for cause in error.chain() {
             let text = cause.to_string();
-            // Transparent errors repeat their source.
-            if !hints.contains(&text) && causes.last() != Some(&text) {
-                causes.push(text);
+            if hints.contains(&text) {
+                continue;
+            }
+            // candle's errors carry a backtrace below their first line; many errors tell their source themselves.
+            let line = text.lines().next().unwrap_or_default();
+            if !causes.iter().any(|told: &String| told.contains(line)) {
+                causes.push(line.to_owned());
             }
         }
         eprintln!("error: {}", causes.join(": "));

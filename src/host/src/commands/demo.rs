@@ -131,7 +131,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         version: env!("CARGO_PKG_VERSION").into(),
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         device: facts(&profile),
-        training: Some(training(&train_dir)?),
+        training: Some(training(&train_dir)),
         search: search_section(&found, &profile)?,
         predictions: rows.iter().filter_map(prediction).collect(),
         models: rows,
@@ -232,7 +232,7 @@ fn facts(profile: &Profile) -> Vec<Fact> {
     facts.map(|(label, value)| Fact { label: label.into(), value }).into()
 }
 
-fn training(dir: &TrainDir) -> anyhow::Result<Training> {
+fn training(dir: &TrainDir) -> Training {
     let records = dir.records();
     let point = |r: &StepRecord| {
         let random = r.losses.get(2..).unwrap_or_default();
@@ -248,7 +248,7 @@ fn training(dir: &TrainDir) -> anyhow::Result<Training> {
         "{} sandwich steps on the mini set in {seconds:.0} s; a demonstration, not a trained product.",
         records.len()
     );
-    Ok(Training { notes, losses: records.iter().map(point).collect() })
+    Training { notes, losses: records.iter().map(point).collect() }
 }
 
 fn search_section(found: &SearchResult, profile: &Profile) -> anyhow::Result<Search> {

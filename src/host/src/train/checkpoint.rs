@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use super::{Result, TrainError, Trainer};
+use super::{Result, TrainConfig, TrainError, Trainer};
 use crate::supernet::{Params, short};
 
 const OPTIMIZER: &str = "optimizer/";
@@ -27,7 +27,15 @@ pub(super) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 impl Trainer {
+    /// Weights that are not finite never replace a good checkpoint.
     pub(super) fn save_checkpoint(&self) -> Result<()> {
+        for (name, var) in self.net.params.trainable() {
+            let sum = var.as_tensor().detach().sum_all()?.to_scalar::<f32>()?;
+            if !sum.is_finite() {
+                let checkpoint = self.dir.checkpoint().exists().then(|| self.dir.checkpoint());
+                return Err(TrainError::WeightNotFinite { step: self.step, name: name.to_owned(), checkpoint });
+            }
+        }
         let mut tensors: HashMap<String, Tensor> = self.net.params.tensors().collect();
         for (name, tensor) in self.adam.state()? {
             tensors.insert(format!("{OPTIMIZER}{name}"), tensor);
@@ -66,7 +74,9 @@ impl Trainer {
         let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| TrainError::io(path, e));
         let other = |path: &Path, what: String| TrainError::OtherRun { path: path.to_owned(), what };
         let path = self.dir.config();
-        let theirs: serde_json::Value = serde_json::from_str(&read(&path)?).map_err(|e| other(&path, e.to_string()))?;
+        // Fields that a run did not know yet had their defaults.
+        let theirs: TrainConfig = serde_json::from_str(&read(&path)?).map_err(|e| other(&path, e.to_string()))?;
+        let theirs = serde_json::to_value(&theirs).unwrap_or_default();
         let ours = serde_json::to_value(&self.config).unwrap_or_default();
         let fields = ours.as_object().into_iter().flatten();
         let differing: Vec<String> = fields

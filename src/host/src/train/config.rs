@@ -177,7 +177,6 @@ fn set(table: &mut toml::Table, key: &str, value: &str) -> std::result::Result<(
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "values are only read")]
 mod tests {
     use super::*;
 

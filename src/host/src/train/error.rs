@@ -58,7 +58,20 @@ pub enum TrainError {
         /// The last checkpoint.
         checkpoint: Option<PathBuf>,
         /// What failed.
-        source: crate::supernet::Error,
+        source: Box<crate::supernet::Error>,
+    },
+    /// An update made a weight infinite or no number.
+    #[error(
+        "after step {step} the values of `{name}` are not finite (last good state: {})",
+        .checkpoint.as_ref().map_or("none yet".to_owned(), |c| c.display().to_string())
+    )]
+    WeightNotFinite {
+        /// Steps done.
+        step: usize,
+        /// The tensor.
+        name: String,
+        /// The last checkpoint.
+        checkpoint: Option<PathBuf>,
     },
     /// The folder holds a run already.
     #[error("{dir} holds a training run already; continue it with --resume or choose another folder")]

@@ -45,7 +45,7 @@ impl Events {
     /// A new file in `dir`, one for each start of the run as TensorBoard expects.
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let name = format!("events.out.tfevents.{:.0}.{}", seconds(), std::process::id());
+        let name = format!("events.out.tfevents.{:.6}.{}", seconds(), std::process::id());
         let file = OpenOptions::new().create(true).append(true).open(dir.join(name))?;
         let mut events = Self { file };
         events.frame(&Event {

@@ -271,7 +271,7 @@ impl Trainer {
             step: self.step,
             files: batch.paths.clone(),
             checkpoint: self.dir.checkpoint().exists().then(|| self.dir.checkpoint()),
-            source,
+            source: Box::new(source),
         })?;
         sum.add(step)?;
         sum.seconds += start.elapsed().as_secs_f64();
