@@ -2,7 +2,10 @@
 
 mod calibrate;
 mod plan;
+mod target;
 mod verify;
+
+pub(crate) use target::Args as TargetArgs;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +46,7 @@ pub(crate) fn dispatch(cli: &Cli, printer: Printer) -> anyhow::Result<bool> {
         Some(Step::Plan(args)) => plan::run(args, printer),
         Some(Step::Calibrate(args)) => calibrate::run(args, printer),
         Some(Step::Verify(args)) => verify::run(args, printer),
+        None if !cli.args.targets.is_empty() => target::run(&cli.args, printer),
         None => run(&cli.args, printer).map(|_| true),
     }
 }
@@ -78,6 +82,8 @@ pub(crate) struct Args {
     /// Seed of the measuring order and of the blocks' weights.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) targets: target::Args,
 }
 
 /// How carefully to measure.
@@ -146,7 +152,8 @@ fn open_as(profile: &Profile, ort_lib: Option<&Path>, printer: Printer) -> anyho
     if !facts.cores.is_empty() {
         pin(&CoreChoice::List(facts.cores.iter().copied().collect()), printer)?;
     }
-    let runtime = backend::open(kind, facts.threads, ort_lib)?;
+    let providers = backend::ExecutionProvider::of(&facts.runtime);
+    let runtime = backend::open_with(kind, facts.threads, ort_lib, &providers)?;
     let here = DeviceFacts::read().fingerprint();
     let differing = [
         ("machine", facts.fingerprint == here, format!("{} there, {here} here", facts.fingerprint)),
@@ -178,11 +185,14 @@ pub(crate) struct RuntimeArgs {
     /// ONNX Runtime's shared library; default: ORT_DYLIB_PATH, then a pip-installed onnxruntime.
     #[arg(long, value_name = "FILE")]
     pub(super) ort_lib: Option<PathBuf>,
+    /// Execution provider of ONNX Runtime; several in order of preference, the CPU does the rest.
+    #[arg(long = "ep", value_enum, value_name = "NAME", value_delimiter = ',')]
+    pub(super) providers: Vec<backend::ExecutionProvider>,
 }
 
 impl RuntimeArgs {
     pub(super) fn open(&self) -> anyhow::Result<Box<dyn backend::Backend>> {
-        Ok(backend::open(self.runtime, self.threads, self.ort_lib.as_deref())?)
+        Ok(backend::open_with(self.runtime, self.threads, self.ort_lib.as_deref(), &self.providers)?)
     }
 }
 
