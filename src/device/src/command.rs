@@ -125,12 +125,9 @@ pub(crate) fn run(
         child.kill()?;
     }
     let status = child.wait()?;
-    Ok(end.unwrap_or_else(|| match code {
-        Some(code) => End::Exit(code),
-        None => {
-            let words = [said, last, status.to_string()].into_iter().find(|w| !w.is_empty());
-            End::Lost(words.unwrap_or_default())
-        }
+    Ok(end.or(code.map(End::Exit)).unwrap_or_else(|| {
+        let words = [said, last, status.to_string()].into_iter().find(|w| !w.is_empty());
+        End::Lost(words.unwrap_or_default())
     }))
 }
 

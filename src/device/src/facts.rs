@@ -78,15 +78,15 @@ pub struct Facts {
 pub(crate) fn script(folder: &str) -> String {
     const TELL: &str = r#"
 f() { [ -n "$2" ] && printf 'inas-fact %s %s\n' "$1" "$2"; }
-r() { cat "$1" 2>/dev/null | tr -d '\000'; }
+r() { l=; [ -r "$1" ] && IFS= read -r l <"$1" 2>/dev/null; printf %s "$l"; }
 f machine "$(uname -m)"
 f kernel "$(uname -sr)"
 f boot "$(r /proc/sys/kernel/random/boot_id)"
 f load "$(r /proc/loadavg)"
 f memory "$(grep MemTotal /proc/meminfo 2>/dev/null)"
 f free "$(df -k . 2>/dev/null | tail -n 1)"
-f model "$(r /proc/device-tree/model)"
-f l4t "$(head -n 1 /etc/nv_tegra_release 2>/dev/null)"
+[ -r /proc/device-tree/model ] && f model "$(tr -d '\000' </proc/device-tree/model)"
+f l4t "$(r /etc/nv_tegra_release)"
 if command -v nvpmodel >/dev/null 2>&1; then f power "$(nvpmodel -q 2>/dev/null | tr '\n' ' ')"; fi
 if command -v getprop >/dev/null 2>&1; then
   f model "$(getprop ro.product.model)"
@@ -101,7 +101,7 @@ if command -v dumpsys >/dev/null 2>&1; then
 fi
 for c in /sys/devices/system/cpu/cpu[0-9]*; do
   q=$c/cpufreq
-  f core "${c##*cpu} $(r $q/cpuinfo_max_freq || true),$(r $q/scaling_cur_freq),$(r $q/scaling_governor),$(r $c/cpu_capacity)"
+  f core "${c##*cpu} $(r $q/cpuinfo_max_freq),$(r $q/scaling_cur_freq),$(r $q/scaling_governor),$(r $c/cpu_capacity)"
 done
 for z in /sys/class/thermal/thermal_zone*; do f zone "$(r $z/temp) $(r $z/type)"; done
 printf '#!%s\nexit 7\n' "$(command -v sh)" > ./inas-try && chmod 755 ./inas-try

@@ -8,12 +8,11 @@ use inas_profiler::profile::{ProfileFacts, SCHEMA};
 use inas_profiler::records::{Record, StreamLine};
 use inas_profiler::{DeviceFacts, Measurement, Profile, Protocol, RuntimeInfo};
 use inas_space::{BlockKey, Space};
-use sha2::{Digest as _, Sha256};
 
 use crate::command::{Limits, Stream};
 use crate::facts::{Battery, Facts};
 use crate::session::PROFILER;
-use crate::transport::Device;
+use crate::transport::{Device, sha256};
 use crate::{Error, Result};
 
 const FOLDER: &str = "/mock";
@@ -285,7 +284,7 @@ impl Device for MockDevice {
             return self.run(command, on_line);
         } else if command.contains("sha256sum") {
             if let Some(path) = named() {
-                let hash: String = Sha256::digest(&self.files[&path]).iter().map(|b| format!("{b:02x}")).collect();
+                let hash = sha256(&self.files[&path]);
                 on_line(Stream::Out, &format!("{hash}  {path}"));
             }
         } else if command.contains("mv -f") {
@@ -297,7 +296,7 @@ impl Device for MockDevice {
             let gone = |path: &String| {
                 command
                     .split([' ', ';'])
-                    .filter(|w| *w != self::FOLDER)
+                    .filter(|w| !w.is_empty() && *w != FOLDER)
                     .any(|w| path == w || path.starts_with(&format!("{w}/")))
             };
             self.files.retain(|path, _| !gone(path));

@@ -428,11 +428,10 @@ pub(crate) fn check_fit(device: &mut dyn Device, program: &Path, facts: &Facts) 
     let unfit =
         |what: String, remedy: &str| Error::Unfit { device: device.name().to_owned(), what, remedy: remedy.to_owned() };
     let Some(elf) = Elf::read(program)? else { return Ok(()) };
-    if let (Some(program_for), Some(machine)) = (elf.machine, facts.machine.as_deref()) {
-        if program_for != machine {
-            let what = format!("{} is for {program_for}, the device is {machine}", program.display());
-            return Err(unfit(what, "build one with `scripts/build-device` and name it with --profiler-bin"));
-        }
+    let differing = elf.machine.zip(facts.machine.as_deref()).filter(|(program, device)| program != device);
+    if let Some((program_for, machine)) = differing {
+        let what = format!("{} is for {program_for}, the device is {machine}", program.display());
+        return Err(unfit(what, "build one with `scripts/build-device` and name it with --profiler-bin"));
     }
     if let Some(loader) = elf.loader {
         let there = device.exec(&format!("[ -e {} ]", quote(&loader)), &Limits::short(), &mut |_, _| ())? == 0;

@@ -56,7 +56,7 @@ pub trait Device: Send {
     /// Brings a file into the folder under a name, executable, unless a file with its checksum is there.
     fn push(&mut self, file: &Path, name: &str) -> Result<Pushed> {
         let bytes = std::fs::read(file).map_err(Error::io("read", file))?;
-        let wanted = hex(&Sha256::digest(&bytes));
+        let wanted = sha256(&bytes);
         let (folder, to) = (self.folder().to_owned(), format!("{}/{name}", self.folder()));
         // A device without sha256sum gets the file each time.
         let there = self.shell(&format!("mkdir -p {}; sha256sum {} 2>/dev/null; true", quote(&folder), quote(&to)))?;
@@ -84,8 +84,13 @@ pub trait Device: Send {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+/// SHA-256 as `sha256sum` writes it.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// How a real device is reached.
@@ -245,7 +250,7 @@ impl Device for System {
         let command = format!("cat > {}", quote(to));
         let mut child = self.child(&telling(&command));
         let mut said = String::new();
-        let limits = Limits { silence: std::time::Duration::from_secs(600), ..Limits::short() };
+        let limits = Limits { silence: std::time::Duration::from_mins(10), ..Limits::short() };
         let end = command::run(&mut child, Some(input), &limits, &mut |_, line| said = format!(": {line}"));
         match self.ended(end.map_err(cannot_start(&child))?)? {
             0 => Ok(()),

@@ -1,7 +1,7 @@
 //! Profiling on a device that is cut off, restarts, heats up and talks nonsense.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ fn bench() -> Bench {
 
 /// An hour of patience that passes at once.
 fn patient(bench: &mut Bench) -> &Job {
-    bench.job.reconnect = Duration::from_secs(3600);
+    bench.job.reconnect = Duration::from_hours(1);
     &bench.job
 }
 
@@ -55,7 +55,7 @@ fn run(device: &mut MockDevice, job: &Job) -> (Result<Profile>, Vec<Event>) {
     (result, events)
 }
 
-fn visit(out: &PathBuf) -> Visit {
+fn visit(out: &Path) -> Visit {
     serde_json::from_slice(&std::fs::read(out.join(DEVICE_FILE)).unwrap()).unwrap()
 }
 
@@ -127,7 +127,8 @@ fn discard_starts_over() {
     let error = run(&mut device, &b.job).0.unwrap_err();
     assert!(error.to_string().contains("disk full"), "{error}");
     b.job.discard = true;
-    let events = run(&mut device, &b.job).1;
+    let (profile, events) = run(&mut device, &b.job);
+    profile.unwrap();
     assert_eq!(events.iter().filter(|e| matches!(e, Event::Block(_))).count(), b.blocks);
 }
 
@@ -180,7 +181,7 @@ fn an_interrupt_leaves_the_records_on_the_device() {
     let b = bench();
     let cancel = AtomicBool::new(false);
     let mut device = faulty(&[(5, Fault::Reboot { attempts: 50 })]);
-    let job = Job { reconnect: Duration::from_secs(3600), ..b.job.clone() };
+    let job = Job { reconnect: Duration::from_hours(1), ..b.job.clone() };
     let mut observer = |e: &Event| cancel.store(matches!(e, Event::Lost(_)), Ordering::Relaxed);
     let error = profile_on(&mut device, &job, &mut observer, &cancel).unwrap_err();
     assert!(matches!(error, Error::Interrupted { .. }), "{error}");
