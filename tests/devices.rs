@@ -77,7 +77,7 @@ fn words(output: &Output) -> (String, String) {
 fn profile(folder: &Path, targets: &[&str], program_name: &str, seed: &str) -> Command {
     let space = folder.join("tiny.toml");
     std::fs::write(&space, TINY).unwrap();
-    let mut command = inas(&["profile", "--max-runs", "12", "--max-seconds", "2", "--seed", seed]);
+    let mut command = inas(&["profile", "--max-runs", "12", "--max-seconds", "2", "--cold-runs", "0", "--seed", seed]);
     command.arg("--space").arg(space).arg("--out").arg(folder.join("out"));
     command.arg("--profiler-bin").arg(program(program_name));
     for target in targets {

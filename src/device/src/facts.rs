@@ -74,39 +74,39 @@ pub struct Facts {
     pub thermal_zones: Vec<ThermalZone>,
 }
 
-/// The command that tells; only what the smallest shells have.
+/// The command that tells; only what the smallest shells have (in Android's, single letters are taken: `r` is an alias).
 pub(crate) fn script(folder: &str) -> String {
     const TELL: &str = r#"
-f() { [ -n "$2" ] && printf 'inas-fact %s %s\n' "$1" "$2"; }
-r() { l=; [ -r "$1" ] && IFS= read -r l <"$1" 2>/dev/null; printf %s "$l"; }
-f machine "$(uname -m)"
-f kernel "$(uname -sr)"
-f boot "$(r /proc/sys/kernel/random/boot_id)"
-f load "$(r /proc/loadavg)"
-f memory "$(grep MemTotal /proc/meminfo 2>/dev/null)"
-f free "$(df -k . 2>/dev/null | tail -n 1)"
-[ -r /proc/device-tree/model ] && f model "$(tr -d '\000' </proc/device-tree/model)"
-f l4t "$(r /etc/nv_tegra_release)"
-if command -v nvpmodel >/dev/null 2>&1; then f power "$(nvpmodel -q 2>/dev/null | tr '\n' ' ')"; fi
+tell() { [ -n "$2" ] && printf 'inas-fact %s %s\n' "$1" "$2"; }
+line() { l=; [ -r "$1" ] && IFS= read -r l <"$1" 2>/dev/null; printf %s "$l"; }
+tell machine "$(uname -m)"
+tell kernel "$(uname -sr)"
+tell boot "$(line /proc/sys/kernel/random/boot_id)"
+tell load "$(line /proc/loadavg)"
+tell memory "$(grep MemTotal /proc/meminfo 2>/dev/null)"
+tell free "$(df -k . 2>/dev/null | tail -n 1)"
+[ -r /proc/device-tree/model ] && tell model "$(tr -d '\000' </proc/device-tree/model)"
+tell l4t "$(line /etc/nv_tegra_release)"
+if command -v nvpmodel >/dev/null 2>&1; then tell power "$(nvpmodel -q 2>/dev/null | tr '\n' ' ')"; fi
 if command -v getprop >/dev/null 2>&1; then
-  f model "$(getprop ro.product.model)"
-  f soc "$(getprop ro.soc.model)"
-  f soc "$(getprop ro.board.platform)"
-  f abi "$(getprop ro.product.cpu.abi)"
-  f android "$(getprop ro.build.version.release) (API $(getprop ro.build.version.sdk))"
+  tell model "$(getprop ro.product.model)"
+  tell soc "$(getprop ro.soc.model)"
+  tell soc "$(getprop ro.board.platform)"
+  tell abi "$(getprop ro.product.cpu.abi)"
+  tell android "$(getprop ro.build.version.release) (API $(getprop ro.build.version.sdk))"
 fi
 if command -v dumpsys >/dev/null 2>&1; then
-  dumpsys battery 2>/dev/null | grep -E 'powered|level|temperature' | while read -r l; do f battery "$l"; done
-  dumpsys thermalservice 2>/dev/null | grep -E '^Thermal Status' | while read -r l; do f thermal "$l"; done
+  dumpsys battery 2>/dev/null | grep -E 'powered|level|temperature' | while read -r l; do tell battery "$l"; done
+  dumpsys thermalservice 2>/dev/null | grep -E '^Thermal Status' | while read -r l; do tell thermal "$l"; done
 fi
 for c in /sys/devices/system/cpu/cpu[0-9]*; do
   q=$c/cpufreq
-  f core "${c##*cpu} $(r $q/cpuinfo_max_freq),$(r $q/scaling_cur_freq),$(r $q/scaling_governor),$(r $c/cpu_capacity)"
+  tell core "${c##*cpu} $(line $q/cpuinfo_max_freq),$(line $q/scaling_cur_freq),$(line $q/scaling_governor),$(line $c/cpu_capacity)"
 done
-for z in /sys/class/thermal/thermal_zone*; do f zone "$(r $z/temp) $(r $z/type)"; done
+for z in /sys/class/thermal/thermal_zone*; do tell zone "$(line $z/temp) $(line $z/type)"; done
 printf '#!%s\nexit 7\n' "$(command -v sh)" > ./inas-try && chmod 755 ./inas-try
 ./inas-try 2>/dev/null
-f executable $?
+tell executable $?
 rm -f ./inas-try
 "#;
     let folder = quote(folder);
@@ -246,6 +246,8 @@ mod tests {
         assert_eq!(end.unwrap(), crate::command::End::Exit(0), "{lines}");
         let facts = Facts::parse(&lines);
         assert_eq!(facts.machine.as_deref(), Some(std::env::consts::ARCH), "{lines}");
+        // Every machine with cores has these lines, empty where the system does not tell.
+        assert!(lines.contains("inas-fact core 0 "), "{lines}");
         assert_eq!(facts.executable, Some(true), "{lines}");
         assert!(facts.free_mb.is_some() && facts.memory_mb > Some(0) && facts.boot.is_some(), "{lines}");
         assert!(!folder.path().exists(), "it was empty, and is left as it was found");

@@ -132,6 +132,9 @@ struct MeasuringArgs {
     /// Stop timing a block once the 95 % interval of its median is within this, percent.
     #[arg(long, value_name = "PERCENT", default_value_t = Protocol::default().target_ci * 100.0)]
     target_ci: f64,
+    /// Runs with emptied caches, beside the warm ones; 0 leaves them out.
+    #[arg(long, value_name = "RUNS", default_value_t = Protocol::default().cold_runs)]
+    cold_runs: usize,
     /// Wait before a segment until the hottest sensor is below this, degrees Celsius.
     #[arg(long, value_name = "CELSIUS", default_value_t = 80.0)]
     max_celsius: f64,
@@ -162,6 +165,7 @@ impl MeasuringArgs {
             max_runs: self.max_runs,
             max_seconds: self.max_seconds,
             target_ci: self.target_ci / 100.0,
+            cold_runs: self.cold_runs,
             max_celsius: Some(self.max_celsius),
             max_passes: self.max_passes,
             ..Protocol::default()

@@ -92,6 +92,9 @@ pub(crate) struct CareArgs {
     /// Stop measuring a block once the 95 % interval of its median is within this, percent.
     #[arg(long, value_name = "PERCENT", default_value_t = Protocol::default().target_ci * 100.0)]
     pub(super) target_ci: f64,
+    /// Runs with emptied caches, beside the warm ones; 0 leaves them out.
+    #[arg(long, value_name = "RUNS", default_value_t = Protocol::default().cold_runs)]
+    pub(super) cold_runs: usize,
     /// Wait until the hottest sensor is below this, degrees Celsius.
     #[arg(long, value_name = "CELSIUS", default_value_t = 80.0)]
     pub(super) max_celsius: f64,
@@ -106,7 +109,13 @@ pub(crate) struct CareArgs {
 impl Default for CareArgs {
     fn default() -> Self {
         let usual = Protocol::default();
-        Self { target_ci: usual.target_ci * 100.0, max_celsius: 80.0, max_passes: usual.max_passes, cores: None }
+        Self {
+            target_ci: usual.target_ci * 100.0,
+            cold_runs: usual.cold_runs,
+            max_celsius: 80.0,
+            max_passes: usual.max_passes,
+            cores: None,
+        }
     }
 }
 
@@ -114,6 +123,7 @@ impl CareArgs {
     fn protocol(&self) -> Protocol {
         Protocol {
             target_ci: self.target_ci / 100.0,
+            cold_runs: self.cold_runs,
             max_celsius: Some(self.max_celsius),
             max_passes: self.max_passes,
             ..Protocol::default()

@@ -143,6 +143,7 @@ fn job(args: &super::Args, space: &Space, out: PathBuf) -> Job {
         ("--max-runs", args.max_runs.to_string()),
         ("--max-seconds", args.max_seconds.to_string()),
         ("--target-ci", care.target_ci.to_string()),
+        ("--cold-runs", care.cold_runs.to_string()),
         ("--max-celsius", care.max_celsius.to_string()),
         ("--max-passes", care.max_passes.to_string()),
         ("--seed", args.seed.to_string()),
