@@ -1,6 +1,6 @@
 //! What stands between a device and a trustworthy profile, each with its remedy.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use inas_graph::{OnnxOptions, SeededWeights, block};
 use inas_space::Space;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::command::{Limits, Stream, quote};
 use crate::facts::Facts;
-use crate::session::{PROFILER, check_fit, find_profiler};
+use crate::session::{PROFILER, check_fit, file_name, find_profiler, libraries};
 use crate::target::{Target, attached};
 use crate::transport::Device;
 use crate::{Error, Result};
@@ -377,7 +377,8 @@ fn program(device: &mut dyn Device, facts: &Facts, programs: &Programs, checks: 
     });
     runtimes(device, programs, checks)?;
     let mut left: Vec<String> = [PROFILER, "inas-doctor.onnx"].map(str::to_owned).to_vec();
-    left.extend(programs.ort_lib.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned()));
+    let libraries = programs.ort_lib.as_deref().map(libraries).unwrap_or_default();
+    left.extend(libraries.iter().map(|lib| file_name(lib)));
     device.remove(&left.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -392,8 +393,10 @@ fn runtimes(device: &mut dyn Device, programs: &Programs, checks: &mut Vec<Check
     device.push(file.path(), "inas-doctor.onnx")?;
     let mut trials = vec![("tract", "--runtime tract".to_owned())];
     if let Some(lib) = &programs.ort_lib {
-        let name = lib.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        device.push(lib, &name)?;
+        for lib in libraries(lib) {
+            device.push(&lib, &file_name(&lib))?;
+        }
+        let name = file_name(lib);
         trials.push(("onnxruntime", format!("--runtime ort --ort-lib ./{}", quote(&name))));
     }
     for (what, options) in trials {

@@ -230,7 +230,8 @@ impl Session<'_> {
         let space = tempfile::NamedTempFile::new().map_err(Error::io("create", "temporary file"))?;
         std::fs::write(space.path(), self.job.space.to_toml()?).map_err(Error::io("write", space.path()))?;
         let mut files = vec![(program, PROFILER.to_owned()), (space.path().to_owned(), self.place.space.clone())];
-        files.extend(self.job.ort_lib.iter().map(|lib| (lib.clone(), file_name(lib))));
+        let libraries = self.job.ort_lib.as_deref().map(libraries).unwrap_or_default();
+        files.extend(libraries.into_iter().map(|lib| (lib.clone(), file_name(&lib))));
         for (file, name) in files {
             let pushed = device.push(&file, &name)?;
             (self.observer)(&Event::File { name, pushed });
@@ -342,7 +343,8 @@ impl Session<'_> {
         let mut names = vec![record.clone(), space.clone(), pid.clone()];
         if !self.job.keep {
             names.push(PROFILER.to_owned());
-            names.extend(self.job.ort_lib.as_deref().map(file_name));
+            let libraries = self.job.ort_lib.as_deref().map(libraries).unwrap_or_default();
+            names.extend(libraries.iter().map(|lib| file_name(lib)));
         }
         let removed = device.remove(&names.iter().map(String::as_str).collect::<Vec<_>>());
         if let Err(error) = removed {
@@ -394,8 +396,18 @@ fn open_to_others(_folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn file_name(path: &Path) -> String {
+pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// ONNX Runtime's library and, beside it, those of its execution providers, which it loads from its own folder.
+pub(crate) fn libraries(library: &Path) -> Vec<PathBuf> {
+    let folder = library.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+    let mut found: Vec<_> = entries.filter(|p| file_name(p).starts_with("libonnxruntime_providers_")).collect();
+    found.sort();
+    found.insert(0, library.to_owned());
+    found
 }
 
 /// The measuring program for a device: beside this program for this machine's instruction set, else one that
