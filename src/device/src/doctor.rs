@@ -267,6 +267,9 @@ fn state(facts: &Facts, folder: &str) -> Vec<Check> {
     let governors = facts.governors();
     push(match governors.as_slice() {
         [] => Check::unknown("governor", "frequencies cannot be watched; sentinel blocks still show drift"),
+        other if facts.fixed_clocks == Some(true) => {
+            Check::ok("governor", format!("{}, clocks fixed", other.join(", ")))
+        }
         ["performance"] => Check::ok("governor", "performance"),
         other => {
             let remedy = if facts.l4t.is_some() {
@@ -478,6 +481,8 @@ mod tests {
             assert_eq!(found, wanted, "{what}");
             assert!(remedy.len() > 10, "{what}");
         }
+        let fixed = Facts { fixed_clocks: Some(true), cores: vec![core("schedutil")], ..facts() };
+        assert_eq!(verdict(&fixed, "governor").0, Verdict::Ok);
         let jetson = Facts { l4t: Some("R32".into()), cores: vec![core("schedutil")], ..facts() };
         assert!(verdict(&jetson, "governor").1.contains("jetson_clocks"));
         assert!(state(&facts(), "x").iter().all(|c| c.verdict < Verdict::Warning));

@@ -61,6 +61,9 @@ pub struct Facts {
     /// Programs in the work folder may be started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executable: Option<bool>,
+    /// The lowest and the highest frequency allowed are one on every core, whatever the governor (`jetson_clocks`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fixed_clocks: Option<bool>,
     /// Android: severity of throttling, 0 is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thermal_status: Option<u32>,
@@ -102,6 +105,7 @@ fi
 for c in /sys/devices/system/cpu/cpu[0-9]*; do
   q=$c/cpufreq
   tell core "${c##*cpu} $(line $q/cpuinfo_max_freq),$(line $q/scaling_cur_freq),$(line $q/scaling_governor),$(line $c/cpu_capacity)"
+  tell clock "$(line $q/scaling_min_freq) $(line $q/scaling_max_freq)"
 done
 for z in /sys/class/thermal/thermal_zone*; do tell zone "$(line $z/temp) $(line $z/type)"; done
 printf '#!%s\nexit 7\n' "$(command -v sh)" > ./inas-try && chmod 755 ./inas-try
@@ -144,6 +148,11 @@ impl Facts {
             "thermal" => self.thermal_status = value.rsplit(' ').next().and_then(|w| w.parse().ok()),
             "battery" => self.battery.take(value),
             "core" => self.cores.extend(core(value)),
+            "clock" => {
+                if let (Some(low), Some(high)) = (word(0), word(1)) {
+                    self.fixed_clocks = Some(self.fixed_clocks != Some(false) && low == high);
+                }
+            }
             "zone" => self.thermal_zones.extend(zone(value)),
             _ => {}
         }
@@ -224,7 +233,8 @@ mod tests {
              inas-fact battery USB powered: true\ninas-fact battery Wireless powered: false\n\
              inas-fact thermal Thermal Status: 2\ninas-fact core 0 1785600,576000,schedutil,261\n\
              inas-fact core 7 2841600,,schedutil,1024\ninas-fact core 3 ,,,\ninas-fact zone 41200 cpu-0-0\n\
-             inas-fact zone -274000 off\ninas-fact zone  none\ninas-fact executable 7\ninas-fact",
+             inas-fact clock 300000 1785600\ninas-fact clock 1 1\n\
+             inas-fact clock\ninas-fact zone -274000 off\ninas-fact zone  none\ninas-fact executable 7\ninas-fact",
         );
         assert_eq!((facts.machine.as_deref(), facts.soc.as_deref()), (Some("aarch64"), Some("SM8150")));
         assert_eq!(facts.battery, Battery { percent: Some(83), celsius: Some(31.2), charging: Some(true) });
@@ -232,7 +242,8 @@ mod tests {
         assert_eq!((facts.cores.len(), facts.clusters().as_str()), (2, "1 x 1.8 GHz + 1 x 2.8 GHz"));
         assert_eq!(facts.governors(), ["schedutil"]);
         assert_eq!(facts.hottest().map(|z| z.name.as_str()), Some("cpu-0-0"));
-        assert_eq!(facts.executable, Some(true));
+        assert_eq!((facts.executable, facts.fixed_clocks), (Some(true), Some(false)));
+        assert_eq!(Facts::parse("inas-fact clock 5 5\ninas-fact clock 7 7\n").fixed_clocks, Some(true));
     }
 
     #[test]
