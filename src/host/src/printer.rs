@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A hint that travels with an error and is printed below it.
 #[derive(Debug)]
@@ -74,6 +74,12 @@ impl Printer {
         for hint in hints {
             eprintln!("hint: {hint}");
         }
+    }
+
+    /// A place for several progress bars; hidden as a single one is.
+    pub(crate) fn bars(self) -> MultiProgress {
+        let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        MultiProgress::with_draw_target(target)
     }
 
     /// A progress bar over `total` steps; hidden when quiet or when standard error is no terminal.

@@ -42,6 +42,17 @@ impl std::str::FromStr for CoreChoice {
     }
 }
 
+impl std::fmt::Display for CoreChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Big => f.write_str("big"),
+            Self::Little => f.write_str("little"),
+            Self::Prime => f.write_str("prime"),
+            Self::List(cores) => f.write_str(&cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+        }
+    }
+}
+
 /// What became of the wish to stay on some cores.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pinning {
@@ -135,6 +146,9 @@ mod tests {
         assert_eq!(cores("1-2,4", &phone()), [1, 2, 4]);
         assert_eq!(cores("big", &[]), [0, 1, 2, 3, 4], "cores that do not differ are all big");
         assert!(cores("little", &[]).is_empty());
+        for text in ["big", "little", "prime", "1,2,4"] {
+            assert_eq!(text.parse::<CoreChoice>().unwrap().to_string(), text);
+        }
         for bad in ["", "medium", "3-1", "1,,2", "x-2"] {
             assert!(bad.parse::<CoreChoice>().is_err(), "{bad}");
         }

@@ -32,6 +32,9 @@ pub struct DeviceFacts {
     /// Thermal zones, at the time of reading.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub thermal_zones: Vec<ThermalZone>,
+    /// Emulator that runs this program (qemu-user); its latencies say nothing of any real device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emulator: Option<String>,
     /// Load average over 1, 5 and 15 minutes, at the time of reading.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_average: Option<[f64; 3]>,
@@ -86,6 +89,7 @@ impl DeviceFacts {
             memory_mb: memory.filter(|mb| *mb > 0),
             cores: read_cores(sys),
             thermal_zones: read_thermal_zones(sys),
+            emulator: emulator(),
             load_average: Self::load(),
         }
     }
@@ -100,7 +104,10 @@ impl DeviceFacts {
         let mut governors: Vec<&str> = self.cores.iter().filter_map(|c| c.governor.as_deref()).collect();
         governors.sort_unstable();
         governors.dedup();
-        let text = format!("{:?}", (&self.cpu_brand, self.logical_cores, &self.arch, governors));
+        let mut text = format!("{:?}", (&self.cpu_brand, self.logical_cores, &self.arch, governors));
+        if let Some(emulator) = &self.emulator {
+            text += emulator;
+        }
         let digest = Sha256::digest(text.as_bytes());
         hex16(&digest)
     }
@@ -110,6 +117,13 @@ impl DeviceFacts {
 pub(crate) fn hex16(digest: &[u8]) -> String {
     let number = digest.iter().take(8).fold(0u64, |n, b| n << 8 | u64::from(*b));
     format!("{number:016x}")
+}
+
+/// qemu-user shows a program itself as its executable, but not as that of its threads.
+fn emulator() -> Option<String> {
+    let executable = fs::read_link("/proc/thread-self/exe").ok()?;
+    let name = executable.file_name()?.to_string_lossy().into_owned();
+    name.starts_with("qemu-").then_some(name)
 }
 
 pub(crate) fn read_text(path: &Path) -> Option<String> {
@@ -197,6 +211,8 @@ mod tests {
             DeviceFacts { cores: vec![core], ..facts.clone() }.fingerprint()
         };
         assert_eq!(at(1_000_000), at(2_000_000));
+        let emulated = DeviceFacts { emulator: Some("qemu-aarch64".into()), ..facts.clone() };
+        assert_ne!(facts.fingerprint(), emulated.fingerprint());
         let core = CoreFacts { governor: Some("powersave".into()), ..CoreFacts::default() };
         assert_ne!(facts.fingerprint(), DeviceFacts { cores: vec![core], ..facts.clone() }.fingerprint());
     }

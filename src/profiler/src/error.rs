@@ -80,6 +80,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// An execution provider cannot be used.
+    #[error("execution provider `{name}`: {reason}")]
+    Provider {
+        /// Its name.
+        name: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// Another ONNX Runtime library is already in use; a process can hold only one.
     #[error("cannot load {wanted}: this process already runs with {loaded}")]
     OrtLoaded {

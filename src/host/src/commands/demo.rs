@@ -174,6 +174,7 @@ fn profile_args(args: &Args) -> profile::Args {
         care: profile::CareArgs::default(),
         calibrate: 0,
         seed: args.seed,
+        targets: profile::TargetArgs::default(),
     }
 }
 

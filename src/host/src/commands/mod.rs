@@ -3,6 +3,8 @@
 mod bench;
 mod curves;
 mod demo;
+mod devices;
+mod doctor;
 mod eval;
 mod export;
 mod latency;
@@ -35,6 +37,10 @@ pub(crate) enum Command {
     Profile(profile::Cli),
     /// Predict the latency of architectures from a profile or a table
     Latency(latency::Args),
+    /// List devices to measure on: this machine, phones, boards
+    Devices(devices::Args),
+    /// Find what stands between a device and a trustworthy profile, with remedies
+    Doctor(doctor::Args),
     /// Look into latency profiles; import and export the release's tables
     Lut(lut::Args),
     /// Measure a model: percentiles, comparison with an earlier report
@@ -67,6 +73,8 @@ impl Command {
             Self::Space(args) => space::run(args, printer),
             Self::Profile(args) => profile::dispatch(args, printer),
             Self::Latency(args) => latency::run(args, printer),
+            Self::Devices(args) => devices::run(args, printer),
+            Self::Doctor(args) => doctor::run(args, printer),
             Self::Lut(args) => lut::run(args, printer),
             Self::Bench(args) => bench::run(args, printer),
             Self::Train(args) => train::run(args, printer).map(|_| true),
@@ -106,6 +114,7 @@ pub(crate) fn interrupted(error: &anyhow::Error) -> bool {
         matches!(cause.downcast_ref(), Some(TrainError::Interrupted { .. }))
             || matches!(cause.downcast_ref(), Some(SearchError::Interrupted { .. }))
             || matches!(cause.downcast_ref(), Some(inas_profiler::Error::Interrupted { .. }))
+            || matches!(cause.downcast_ref(), Some(inas_device::Error::Interrupted { .. }))
     })
 }
 

@@ -2,12 +2,15 @@
 
 #[cfg(feature = "ort")]
 mod onnxruntime;
+mod providers;
 mod tract;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+pub use providers::ExecutionProvider;
 
 use crate::{Error, Result};
 
@@ -61,16 +64,30 @@ pub trait Session {
 /// Without `ort_lib`, ONNX Runtime is looked for at `ORT_DYLIB_PATH` and then in the Python package `onnxruntime`. A
 /// process can hold one ONNX Runtime library only.
 pub fn open(kind: RuntimeKind, threads: usize, ort_lib: Option<&Path>) -> Result<Box<dyn Backend>> {
+    open_with(kind, threads, ort_lib, &[])
+}
+
+/// [`open`] with execution providers of ONNX Runtime, the preferred one first. tract has none.
+pub fn open_with(
+    kind: RuntimeKind,
+    threads: usize,
+    ort_lib: Option<&Path>,
+    providers: &[ExecutionProvider],
+) -> Result<Box<dyn Backend>> {
     if threads == 0 {
         return Err(Error::Threads { threads, reason: "at least one is needed".into() });
     }
     match kind {
+        RuntimeKind::Tract if !providers.is_empty() => Err(Error::Provider {
+            name: providers[0].name(),
+            reason: "tract has no execution providers; take `--runtime ort`".into(),
+        }),
         RuntimeKind::Tract => Ok(Box::new(tract::TractBackend::new(threads)?)),
         #[cfg(feature = "ort")]
-        RuntimeKind::Ort => Ok(Box::new(onnxruntime::OrtBackend::new(threads, ort_lib)?)),
+        RuntimeKind::Ort => Ok(Box::new(onnxruntime::OrtBackend::new(threads, ort_lib, providers)?)),
         #[cfg(not(feature = "ort"))]
         RuntimeKind::Ort => {
-            let _ = ort_lib;
+            let _ = (ort_lib, providers);
             Err(Error::OrtNotBuilt)
         }
     }

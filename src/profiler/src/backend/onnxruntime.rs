@@ -1,16 +1,18 @@
 //! ONNX Runtime, loaded at run time.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
+use ort::ep::{self, ExecutionProvider as _, ExecutionProviderDispatch};
 use ort::session::IoBinding;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{Outlet, Tensor, TensorElementType};
 
-use super::{Backend, RuntimeInfo, Session, check_inputs, no_output};
+use super::{Backend, ExecutionProvider, RuntimeInfo, Session, check_inputs, no_output};
 use crate::{Error, Result};
 
 const RUNTIME: &str = "onnxruntime";
@@ -26,10 +28,11 @@ pub(super) struct OrtBackend {
     threads: usize,
     library: PathBuf,
     environment: Environment,
+    providers: Vec<ExecutionProvider>,
 }
 
 impl OrtBackend {
-    pub(super) fn new(threads: usize, library: Option<&Path>) -> Result<Self> {
+    pub(super) fn new(threads: usize, library: Option<&Path>, providers: &[ExecutionProvider]) -> Result<Self> {
         let library = find_library(library)?;
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         let environment = match &*loaded {
@@ -43,8 +46,39 @@ impl OrtBackend {
                 environment
             }
         };
-        Ok(Self { threads, library, environment })
+        drop(loaded);
+        // The library itself would silently take the CPU instead.
+        for provider in providers {
+            if !is_built_in(*provider) {
+                let reason = format!("{} was built without it", library.display());
+                return Err(Error::Provider { name: provider.name(), reason });
+            }
+        }
+        Ok(Self { threads, library, environment, providers: providers.to_vec() })
     }
+}
+
+fn is_built_in(provider: ExecutionProvider) -> bool {
+    let available = match provider {
+        ExecutionProvider::Xnnpack => ep::XNNPACK::is_available(),
+        ExecutionProvider::Nnapi => ep::NNAPI::is_available(),
+        ExecutionProvider::Cuda => ep::CUDA::is_available(),
+        ExecutionProvider::Tensorrt => ep::TensorRT::is_available(),
+    };
+    available.unwrap_or(false)
+}
+
+fn dispatch(provider: ExecutionProvider, threads: usize) -> ExecutionProviderDispatch {
+    let built = match provider {
+        ExecutionProvider::Xnnpack => {
+            let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
+            ep::XNNPACK::default().with_intra_op_num_threads(threads).build()
+        }
+        ExecutionProvider::Nnapi => ep::NNAPI::default().build(),
+        ExecutionProvider::Cuda => ep::CUDA::default().build(),
+        ExecutionProvider::Tensorrt => ep::TensorRT::default().build(),
+    };
+    built.error_on_failure()
 }
 
 /// Library named by the caller, else by `ORT_DYLIB_PATH`, else that of the Python package; links followed.
@@ -94,11 +128,12 @@ fn version(library: &Path) -> String {
 impl Backend for OrtBackend {
     fn info(&self) -> RuntimeInfo {
         let options = [("graph_optimization", "all"), ("intra_op_spinning", "true"), ("build", ort::info())];
-        RuntimeInfo {
-            name: RUNTIME.into(),
-            version: version(&self.library),
-            options: options.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<BTreeMap<_, _>>(),
+        let mut options: BTreeMap<_, _> = options.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        if !self.providers.is_empty() {
+            let names: Vec<&str> = self.providers.iter().map(|p| p.name()).collect();
+            options.insert(super::providers::OPTION.into(), names.join(","));
         }
+        RuntimeInfo { name: RUNTIME.into(), version: version(&self.library), options }
     }
 
     fn threads(&self) -> usize {
@@ -113,8 +148,12 @@ impl Backend for OrtBackend {
 
 impl OrtBackend {
     fn session(&self, onnx: &[u8]) -> ort::Result<ort::session::Session> {
+        let providers: Vec<_> = self.providers.iter().map(|p| dispatch(*p, self.threads)).collect();
+        // XNNPACK brings threads of its own; two pools would take the cores from each other.
+        let threads = if self.providers.contains(&ExecutionProvider::Xnnpack) { 1 } else { self.threads };
         ort::session::Session::builder(&self.environment)?
-            .with_intra_threads(self.threads)?
+            .with_execution_providers(providers)?
+            .with_intra_threads(threads)?
             .with_inter_threads(1)?
             .with_intra_op_spinning(true)?
             .with_optimization_level(GraphOptimizationLevel::All)?

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use inas_profiler::affinity::CoreChoice;
+use inas_profiler::backend::{ExecutionProvider, open_with};
 use inas_profiler::{
     Backend, DeviceFacts, Error, Profile, Progress, Protocol, Result, RunOptions, RuntimeKind, bench_model,
-    command_line, open, profile_space,
+    command_line, profile_space,
 };
 use inas_space::Space;
 
@@ -113,6 +114,9 @@ struct MeasuringArgs {
     /// Library of ONNX Runtime; default: ORT_DYLIB_PATH, then that of the Python package onnxruntime.
     #[arg(long, value_name = "PATH")]
     ort_lib: Option<PathBuf>,
+    /// Execution provider of ONNX Runtime; several in order of preference, the CPU does the rest.
+    #[arg(long = "ep", value_enum, value_name = "NAME", value_delimiter = ',')]
+    providers: Vec<ExecutionProvider>,
     /// Runs before timing starts.
     #[arg(long, value_name = "RUNS", default_value_t = Protocol::default().warmup_runs)]
     warmup: usize,
@@ -125,6 +129,12 @@ struct MeasuringArgs {
     /// Time limit for the timed runs of one block or model, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = Protocol::default().max_seconds)]
     max_seconds: f64,
+    /// Stop timing a block once the 95 % interval of its median is within this, percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = Protocol::default().target_ci * 100.0)]
+    target_ci: f64,
+    /// Runs with emptied caches, beside the warm ones; 0 leaves them out.
+    #[arg(long, value_name = "RUNS", default_value_t = Protocol::default().cold_runs)]
+    cold_runs: usize,
     /// Wait before a segment until the hottest sensor is below this, degrees Celsius.
     #[arg(long, value_name = "CELSIUS", default_value_t = 80.0)]
     max_celsius: f64,
@@ -154,6 +164,8 @@ impl MeasuringArgs {
             min_runs: self.min_runs,
             max_runs: self.max_runs,
             max_seconds: self.max_seconds,
+            target_ci: self.target_ci / 100.0,
+            cold_runs: self.cold_runs,
             max_celsius: Some(self.max_celsius),
             max_passes: self.max_passes,
             ..Protocol::default()
@@ -163,7 +175,7 @@ impl MeasuringArgs {
     }
 
     fn backend(&self) -> Result<Box<dyn Backend>> {
-        open(self.runtime, self.threads, self.ort_lib.as_deref())
+        open_with(self.runtime, self.threads, self.ort_lib.as_deref(), &self.providers)
     }
 }
 

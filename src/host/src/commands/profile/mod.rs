@@ -2,7 +2,10 @@
 
 mod calibrate;
 mod plan;
+mod target;
 mod verify;
+
+pub(crate) use target::Args as TargetArgs;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +46,7 @@ pub(crate) fn dispatch(cli: &Cli, printer: Printer) -> anyhow::Result<bool> {
         Some(Step::Plan(args)) => plan::run(args, printer),
         Some(Step::Calibrate(args)) => calibrate::run(args, printer),
         Some(Step::Verify(args)) => verify::run(args, printer),
+        None if !cli.args.targets.is_empty() => target::run(&cli.args, printer),
         None => run(&cli.args, printer).map(|_| true),
     }
 }
@@ -78,6 +82,8 @@ pub(crate) struct Args {
     /// Seed of the measuring order and of the blocks' weights.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) targets: target::Args,
 }
 
 /// How carefully to measure.
@@ -86,6 +92,9 @@ pub(crate) struct CareArgs {
     /// Stop measuring a block once the 95 % interval of its median is within this, percent.
     #[arg(long, value_name = "PERCENT", default_value_t = Protocol::default().target_ci * 100.0)]
     pub(super) target_ci: f64,
+    /// Runs with emptied caches, beside the warm ones; 0 leaves them out.
+    #[arg(long, value_name = "RUNS", default_value_t = Protocol::default().cold_runs)]
+    pub(super) cold_runs: usize,
     /// Wait until the hottest sensor is below this, degrees Celsius.
     #[arg(long, value_name = "CELSIUS", default_value_t = 80.0)]
     pub(super) max_celsius: f64,
@@ -100,7 +109,13 @@ pub(crate) struct CareArgs {
 impl Default for CareArgs {
     fn default() -> Self {
         let usual = Protocol::default();
-        Self { target_ci: usual.target_ci * 100.0, max_celsius: 80.0, max_passes: usual.max_passes, cores: None }
+        Self {
+            target_ci: usual.target_ci * 100.0,
+            cold_runs: usual.cold_runs,
+            max_celsius: 80.0,
+            max_passes: usual.max_passes,
+            cores: None,
+        }
     }
 }
 
@@ -108,6 +123,7 @@ impl CareArgs {
     fn protocol(&self) -> Protocol {
         Protocol {
             target_ci: self.target_ci / 100.0,
+            cold_runs: self.cold_runs,
             max_celsius: Some(self.max_celsius),
             max_passes: self.max_passes,
             ..Protocol::default()
@@ -146,7 +162,8 @@ fn open_as(profile: &Profile, ort_lib: Option<&Path>, printer: Printer) -> anyho
     if !facts.cores.is_empty() {
         pin(&CoreChoice::List(facts.cores.iter().copied().collect()), printer)?;
     }
-    let runtime = backend::open(kind, facts.threads, ort_lib)?;
+    let providers = backend::ExecutionProvider::of(&facts.runtime);
+    let runtime = backend::open_with(kind, facts.threads, ort_lib, &providers)?;
     let here = DeviceFacts::read().fingerprint();
     let differing = [
         ("machine", facts.fingerprint == here, format!("{} there, {here} here", facts.fingerprint)),
@@ -178,11 +195,14 @@ pub(crate) struct RuntimeArgs {
     /// ONNX Runtime's shared library; default: ORT_DYLIB_PATH, then a pip-installed onnxruntime.
     #[arg(long, value_name = "FILE")]
     pub(super) ort_lib: Option<PathBuf>,
+    /// Execution provider of ONNX Runtime; several in order of preference, the CPU does the rest.
+    #[arg(long = "ep", value_enum, value_name = "NAME", value_delimiter = ',')]
+    pub(super) providers: Vec<backend::ExecutionProvider>,
 }
 
 impl RuntimeArgs {
     pub(super) fn open(&self) -> anyhow::Result<Box<dyn backend::Backend>> {
-        Ok(backend::open(self.runtime, self.threads, self.ort_lib.as_deref())?)
+        Ok(backend::open_with(self.runtime, self.threads, self.ort_lib.as_deref(), &self.providers)?)
     }
 }
 
