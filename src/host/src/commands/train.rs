@@ -35,12 +35,9 @@ pub(crate) struct Args {
     /// Continue the run in the folder.
     #[arg(long)]
     pub(super) resume: bool,
-    /// Start from this checkpoint (safetensors or the release's .pth).
+    /// Start from this checkpoint (safetensors or the release's .pth); of a pre-training the backbone is taken.
     #[arg(long, value_name = "FILE", conflicts_with = "pretrain_data")]
     pub(super) init: Option<PathBuf>,
-    /// Take only the backbone of --init, such as a pre-trained one.
-    #[arg(long, requires = "init")]
-    pub(super) init_backbone: bool,
     /// Threads that compute; default: the run file's, else one a core.
     #[arg(long)]
     pub(super) threads: Option<usize>,
@@ -82,7 +79,6 @@ impl Args {
             out,
             resume: false,
             init: None,
-            init_backbone: false,
             threads: None,
             set: Vec::new(),
             show: false,
@@ -166,11 +162,10 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<TrainDir> {
     let config = run.train;
     let device = Device::Cpu;
     let net = match (&args.init, &run.pretrain_data) {
-        (Some(path), _) if args.init_backbone => Supernet::with_backbone(space, path, config.seed, &device)?,
-        (Some(path), _) => Supernet::load(space, path, &device)?,
+        (Some(path), _) => Supernet::start_from(space, path, config.seed, &device)?,
         (None, Some(photos)) => {
             let backbone = pretrain(args, &space, photos, run.pretrain, printer)?;
-            Supernet::with_backbone(space, &backbone, config.seed, &device)?
+            Supernet::start_from(space, &backbone, config.seed, &device)?
         }
         (None, None) => Supernet::new(space, config.seed, &device)?,
     };

@@ -59,9 +59,9 @@ impl Supernet {
         Ok(Self { space, params })
     }
 
-    /// A supernet whose backbone was pre-trained; the rest is fresh.
-    pub fn with_backbone(space: Space, path: &Path, seed: u64, device: &Device) -> Result<Self> {
-        let params = Params::load_backbone(&space, path, seed, device)?;
+    /// A supernet to train further; of a pre-training only the backbone is taken.
+    pub fn start_from(space: Space, path: &Path, seed: u64, device: &Device) -> Result<Self> {
+        let params = Params::start_from(&space, path, seed, device)?;
         Ok(Self { space, params })
     }
 

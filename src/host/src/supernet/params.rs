@@ -36,12 +36,14 @@ impl Params {
         Self::from_tensors(space, None, read(path, device)?, path, device)
     }
 
-    /// A pre-trained checkpoint's backbone; the rest is freshly initialised.
-    pub fn load_backbone(space: &Space, path: &Path, seed: u64, device: &Device) -> Result<Self> {
+    /// As [`Self::load`], to start a training run: of a pre-training only the backbone, the rest is freshly initialised.
+    pub fn start_from(space: &Space, path: &Path, seed: u64, device: &Device) -> Result<Self> {
         let mut tensors = read(path, device)?;
-        tensors.retain(|name, _| name.starts_with("backbone."));
-        let fresh = Self::init(space, None, seed, device)?;
-        tensors.extend(fresh.tensors().filter(|(name, _)| !name.starts_with("backbone.")));
+        if tensors.keys().any(|name| name.starts_with(CLASSIFIER)) {
+            tensors.retain(|name, _| name.starts_with("backbone."));
+            let fresh = Self::init(space, None, seed, device)?;
+            tensors.extend(fresh.tensors().filter(|(name, _)| !name.starts_with("backbone.")));
+        }
         Self::from_tensors(space, None, tensors, path, device)
     }
 
