@@ -67,7 +67,7 @@ impl Images {
         let options = LoaderOptions { batch, seed, shuffle: true, ..LoaderOptions::default() };
         let loader = Loader::new(training, options)?;
         let mut calibration = Vec::with_capacity(batches);
-        for batch in loader.epoch(0, |_| px).take(batches) {
+        for batch in loader.epoch(0, |_| Some(px)).take(batches) {
             let batch = batch?;
             calibration.push(Tensor::from_slice(&batch.images, (batch.n, side, side, 3), device)?);
         }
