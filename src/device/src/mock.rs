@@ -185,7 +185,7 @@ impl MockDevice {
         let model = self
             .files
             .iter()
-            .find(|(path, _)| path.rsplit('/').next().is_some_and(|n| command.contains(n) && n.ends_with(".onnx")));
+            .find(|(path, _)| path.rsplit('/').next().is_some_and(|n| n.starts_with("model-") && command.contains(n)));
         let size = model.map_or(0, |(_, bytes)| bytes.len());
         let median_us = self.latency(done) * size as f64 / 1000.0;
         let latency = Measurement { median_us, ci_low_us: median_us, ci_high_us: median_us, ..Measurement::default() };

@@ -51,7 +51,7 @@ fn identity(evaluator: &Evaluator) -> Result<String, EvaluateError> {
         hasher.update(label.data());
     }
     hasher.update(evaluator.net().space.hash());
-    Ok(hasher.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
+    Ok(hasher.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat())
 }
 
 /// `0..n` in an order whose every beginning is spread over the whole: by multiples of the golden ratio.

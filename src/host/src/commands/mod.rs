@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Show a search space, or draw and compare its architectures
     Space(space::Args),
     /// Measure every block of a space on this machine; plan, calibrate and verify that
-    Profile(profile::Cli),
+    Profile(Box<profile::Cli>),
     /// Predict the latency of architectures from a profile or a table
     Latency(latency::Args),
     /// List devices to measure on: this machine, phones, boards
@@ -51,7 +51,7 @@ pub(crate) enum Command {
     /// Plot the validations of a training run
     Curves(curves::Args),
     /// Search a trained supernet for the Pareto front over a profile
-    Search(search::Cli),
+    Search(Box<search::Cli>),
     /// Repeat a search experiment of the thesis: data, plot and page
     Experiment(experiment::Args),
     /// Write sub-networks of a supernet as ONNX

@@ -142,12 +142,12 @@ function diagram() {
   const svg = $("diagram"), arch = chosen.arch, space = data.space;
   svg.replaceChildren();
   const widest = Math.max(...arch.stages.flat().map((l) => l.channels), arch.stem), biggest = Math.max(...space.stage.flatMap((s) => s.kernels), 3);
-  const rowH = 46, top = 34, layerX = 96, boxMax = 84, boxGap = 8;
+  const rowH = 48, top = 46, layerX = 96, boxMax = 84, boxGap = 8;
   const deepest = Math.max(...arch.stages.map((s) => s.length));
   const stageY = (i) => top + (i + 1) * rowH, tX = layerX + deepest * (boxMax + boxGap) + 90, dX = tX + 200;
   const height = stageY(arch.stages.length) + 14, width = dX + 150;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  for (const [x, text] of [[layerX, "backbone"], [tX - 22, "transport"], [dX - 22, "decoder"]]) svg.append(node("text", { x, y: 18, "font-weight": 600 }, text));
+  for (const [x, text] of [[layerX, "backbone"], [tX - 22, "transport"], [dX - 22, "decoder"]]) svg.append(node("text", { x, y: 14, "font-weight": 600 }, text));
   const shade = (kernels) => 0.25 + 0.75 * (Math.max(...kernels) / biggest) ** 1.2;
   const box = (x, y, channels, kernels, part, title) => {
     const w = 26 + (boxMax - 26) * Math.sqrt(channels / widest);
@@ -167,21 +167,21 @@ function diagram() {
   });
   const levels = space.level, levelY = (j) => stageY(levels[j].stage - 1);
   const curve = (x1, y1, x2, y2, part, weight) => svg.append(node("path", { d: `M${x1} ${y1}C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`, fill: "none", stroke: part === 1 ? "#0f766e" : "#c2410c", "stroke-width": weight, "stroke-opacity": 0.55 }));
-  arch.transport.forEach((l, j) => l.sources.forEach((s) => curve(ends[levels[s].stage - 1], levelY(s), tX - 20, levelY(j), 1, s === j ? 2.5 : 1.5)));
+  arch.transport.forEach((l, j) => l.sources.forEach((s) => curve(ends[levels[s].stage - 1], levelY(s), tX - 17, levelY(j), 1, s === j ? 2.5 : 1.5)));
   arch.decoder.forEach((l, j) => l.sources.forEach((s) => {
-    if (s === j) curve(tX + 20, levelY(j), dX - 20, levelY(j), 2, 2.5);
-    else { const bend = dX + 26 + 16 * (s - j); svg.append(node("path", { d: `M${dX + 20} ${levelY(s)}C${bend} ${levelY(s)} ${bend} ${levelY(j)} ${dX + 20} ${levelY(j)}`, fill: "none", stroke: "#c2410c", "stroke-width": 1.5, "stroke-opacity": 0.6 })); }
+    if (s === j) curve(tX + 17, levelY(j), dX - 17, levelY(j), 2, 2.5);
+    else { const bend = dX + 26 + 16 * (s - j); svg.append(node("path", { d: `M${dX + 17} ${levelY(s)}C${bend} ${levelY(s)} ${bend} ${levelY(j)} ${dX + 17} ${levelY(j)}`, fill: "none", stroke: "#c2410c", "stroke-width": 1.5, "stroke-opacity": 0.6 })); }
   }));
   for (const [part, x, key] of [["transport", tX, 1], ["decoder", dX, 2]]) {
     arch[part].forEach((l, j) => {
       svg.append(node("g", {}, node("title", {}, `${part} level ${j}: sources ${l.sources}, kernels ${l.kernels}`),
-        node("circle", { cx: x, cy: levelY(j), r: 19, class: `part${key}`, "fill-opacity": shade(l.kernels) }),
+        node("circle", { cx: x, cy: levelY(j), r: 16, class: `part${key}`, "fill-opacity": shade(l.kernels) }),
         node("text", { x, y: levelY(j) - 1, "text-anchor": "middle", style: "fill:#fff;font-weight:600" }, String(j)),
         node("text", { x, y: levelY(j) + 10, "text-anchor": "middle", style: "fill:#fff;font-size:8px" }, l.kernels.join("·"))));
-      if (part === "transport") svg.append(node("text", { x: x, y: levelY(j) - 24, "text-anchor": "middle", style: "font-size:9px" }, `1/${2 ** (j + 1)}`));
+      if (part === "transport") svg.append(node("text", { x: x, y: levelY(j) - 19, "text-anchor": "middle", style: "font-size:9px" }, `1/${2 ** (j + 1)}`));
     });
   }
-  svg.append(node("text", { x: dX - 36, y: levelY(0) - 24, "text-anchor": "middle", style: "font-size:10px" }, "map"));
+  svg.append(node("text", { x: dX, y: levelY(0) - 20, "text-anchor": "middle", style: "font-size:10px" }, "to the map"));
 }
 
 function blocks() {

@@ -37,7 +37,7 @@ pub(super) fn run(what: &Branches, args: &Args, page: &mut Page, printer: Printe
         let archs = spread(space, &profile.table(), px, what.networks, what.seed, &BTreeSet::new())?;
         // Each network in both forms, one after the other.
         let onnx = |i: usize| {
-            let build = if i % 2 == 0 { network } else { network_with_branches };
+            let build = if i.is_multiple_of(2) { network } else { network_with_branches };
             let graph = build(space, &archs[i / 2], px, &mut SeededWeights::new(what.seed))?;
             Ok(graph.to_onnx(&OnnxOptions::default())?)
         };

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 /// An experiment.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Config {
     /// Title of the page.
     pub(super) title: String,
@@ -98,4 +97,33 @@ pub(super) struct Branches {
     pub(super) profiles: Vec<PathBuf>,
     pub(super) networks: usize,
     pub(super) seed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_an_experiment_whose_spaces_and_profiles_are_there() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut count = 0;
+        for entry in std::fs::read_dir(root.join("experiments")).unwrap() {
+            let path = entry.unwrap().path();
+            let config: Config = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            let used: Vec<PathBuf> = match config.what {
+                What::Searches(what) => {
+                    what.search.check().unwrap();
+                    let of_runs = what.run.into_iter().flat_map(|r| [Some(r.profile), r.within]);
+                    of_runs.flatten().chain(what.judge).collect()
+                }
+                What::Coverage(what) => what.profiles,
+                What::Grid(what) => vec![what.profile],
+                What::Prediction(what) => what.profiles,
+                What::Branches(what) => what.profiles,
+            };
+            assert!(used.iter().all(|p| root.join(p).exists()), "{}: {used:?}", path.display());
+            count += 1;
+        }
+        assert!(count >= 9);
+    }
 }

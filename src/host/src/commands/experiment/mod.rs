@@ -29,9 +29,18 @@ pub(crate) struct Args {
     /// Folder of the page, its plots and the raw data.
     #[arg(long, short, value_name = "DIR", default_value = "docs/experiments")]
     out: PathBuf,
-    /// What judges networks; experiments on latency alone need none of it.
-    #[command(flatten)]
-    eval: Option<EvalArgs>,
+    /// Trained supernet that judges networks; experiments on latency alone need no data.
+    #[arg(long, value_name = "FILE", requires_all = ["train_data", "val_data"])]
+    supernet: Option<PathBuf>,
+    /// Training list, for BN recalibration.
+    #[arg(long, value_name = "LIST")]
+    train_data: Option<PathBuf>,
+    /// Validation list.
+    #[arg(long, value_name = "LIST")]
+    val_data: Option<PathBuf>,
+    /// Training images for the BN recalibration of each sub-network.
+    #[arg(long, default_value_t = 100)]
+    calibration: usize,
     /// Folder of evaluations that experiments share and continue from.
     #[arg(long, value_name = "DIR", default_value = "experiment-cache")]
     cache: PathBuf,
@@ -44,11 +53,18 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn eval(&self) -> anyhow::Result<&EvalArgs> {
-        self.eval
-            .as_ref()
-            .context("this experiment judges networks")
-            .context(Hint("name --supernet, --train-data and --val-data".into()))
+    fn eval(&self) -> anyhow::Result<EvalArgs> {
+        let (Some(supernet), Some(train_data), Some(val_data)) = (&self.supernet, &self.train_data, &self.val_data)
+        else {
+            return Err(anyhow::anyhow!("this experiment judges networks"))
+                .context(Hint("name --supernet, --train-data and --val-data".into()));
+        };
+        Ok(EvalArgs {
+            supernet: supernet.clone(),
+            train_data: train_data.clone(),
+            val_data: val_data.clone(),
+            calibration: self.calibration,
+        })
     }
 }
 

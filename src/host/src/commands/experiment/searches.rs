@@ -1,6 +1,6 @@
 //! Searches side by side: fronts, hypervolume, latency at equal accuracy.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use inas_host::accuracy::Accuracy;
@@ -244,7 +244,7 @@ fn raw(what: &Searches, judges: &[Judge], results: &[Vec<SearchResult>]) -> anyh
     let mut table = Table::new(head);
     for (run, seeds) in what.run.iter().zip(results) {
         for (seed, result) in what.seeds.iter().zip(seeds) {
-            let front: BTreeMap<&str, ()> = result.front.iter().map(|e| (e.hash.as_str(), ())).collect();
+            let front: BTreeSet<&str> = result.front.iter().map(|e| e.hash.as_str()).collect();
             for e in &result.evaluated {
                 let mut row = vec![
                     run.name.clone(),
@@ -259,7 +259,7 @@ fn raw(what: &Searches, judges: &[Judge], results: &[Vec<SearchResult>]) -> anyh
                 row.extend([
                     format!("{:.6}", e.score.f_max),
                     format!("{:.6}", e.score.mae),
-                    u8::from(front.contains_key(e.hash.as_str())).to_string(),
+                    u8::from(front.contains(e.hash.as_str())).to_string(),
                 ]);
                 table.row(row);
             }

@@ -126,6 +126,13 @@ pub(super) fn front_on_device(
         })
         .collect::<anyhow::Result<_>>()?;
     tell(out, &rows, &chosen, &target, printer)?;
+    let noisy = found.iter().filter(|rounds| rounds.iter().all(|m| m.noisy)).count();
+    if noisy > 0 {
+        printer.note(format_args!(
+            "warning: the device was busy: {noisy} of {} networks had no quiet round; their latencies are too high",
+            rows.len()
+        ));
+    }
     Ok(rows)
 }
 

@@ -32,8 +32,9 @@ const LOG: &str = "evaluated.jsonl";
 pub(crate) struct Cli {
     #[command(subcommand)]
     step: Option<Step>,
+    /// Absent with a step: what a search requires, a step does not.
     #[command(flatten)]
-    args: Args,
+    args: Option<Args>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -41,16 +42,17 @@ enum Step {
     /// Put together what shards have evaluated, and write the front
     Merge(merge::Args),
     /// Export networks of a finished search's front, measure them on the device and rank them again
-    Measure(measure::Args),
+    Measure(Box<measure::Args>),
 }
 
 /// Runs the step that was asked for.
 pub(crate) fn dispatch(cli: &Cli, printer: Printer) -> anyhow::Result<bool> {
-    match &cli.step {
-        Some(Step::Merge(args)) => merge::run(args, printer),
-        Some(Step::Measure(args)) => measure::run(args, printer),
-        None if cli.args.shard.is_some() => shard(&cli.args, printer),
-        None => run(&cli.args, printer).map(|_| true),
+    match (&cli.step, &cli.args) {
+        (Some(Step::Merge(args)), _) => merge::run(args, printer),
+        (Some(Step::Measure(args)), _) => measure::run(args, printer),
+        (None, Some(args)) if args.shard.is_some() => shard(args, printer),
+        (None, Some(args)) => run(args, printer).map(|_| true),
+        (None, None) => anyhow::bail!("nothing to search: see `inas search --help`"),
     }
 }
 
