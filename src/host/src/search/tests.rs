@@ -224,8 +224,9 @@ fn groups_cover_the_range_that_uniform_draws_leave_out() {
     }
 }
 
-/// Thesis fig. 3.6: uniform draws are a sum of many independent choices, so their latencies are nearly normal: one peak
-/// in the middle, thin tails, both ends of the reachable range left out.
+/// Thesis fig. 3.6: latencies of uniform draws are sums of many independent choices, so they gather around one peak in
+/// the middle, with thin tails, and leave out both ends. A few blocks are a large part of the sum, so the bell is
+/// flatter than a normal one (excess kurtosis 0), but far from a flat distribution (-1.2).
 #[test]
 fn latencies_of_uniform_draws_are_a_bell() {
     let space = Space::preset("iccv21").unwrap();
@@ -241,10 +242,12 @@ fn latencies_of_uniform_draws_are_a_bell() {
     let within = |k: f64| drawn.iter().filter(|t| (*t - mean).abs() < k * sd).count() as f64 / n as f64;
     let shares = [within(1.0), within(2.0), within(3.0)];
     println!("skew {skew:.3}, excess kurtosis {excess:.3}, within 1, 2, 3 deviations {shares:.4?}");
-    assert!(skew.abs() < 0.5 && excess.abs() < 0.5);
+    assert!(skew.abs() < 0.5 && excess.abs() < 0.9);
+    // Flat: 0.577, 1, 1.
     for (share, normal) in shares.into_iter().zip([0.6827, 0.9545, 0.9973]) {
-        assert!((share - normal).abs() < 0.02, "{share} against {normal}");
+        assert!((share - normal).abs() < 0.06, "{share} against {normal}");
     }
+    assert!(shares[1] < 0.99);
     // One peak: up to it counts rise, after it they fall, but for chance.
     let bins = LatencyGroups::new(Micros(mean - 3.0 * sd), Micros(mean + 3.0 * sd), 15);
     let mut counts = [0_usize; 15];

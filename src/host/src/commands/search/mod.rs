@@ -14,6 +14,7 @@ pub(crate) use supernet::{EvalArgs, SupernetArgs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Subcommand as _;
 use inas_host::accuracy::Accuracy;
 use inas_host::search::{self, Cache, SamplerKind, SearchConfig, SearchResult, Setting, Shard, Strategy, Workers};
 use inas_space::Micros;
@@ -27,18 +28,40 @@ const CACHE: &str = "cache";
 const LOG: &str = "evaluated.jsonl";
 
 /// `inas search` itself, or one of its steps.
-#[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    step: Option<Step>,
-    /// Absent with a step: what a search requires, a step does not.
-    #[command(flatten)]
-    args: Option<Args>,
+#[derive(Debug)]
+pub(crate) enum Cli {
+    Search(Args),
+    Step(Step),
+}
+
+// By hand: what a search requires, a step does not, which the derived form cannot say of nested groups of options.
+impl clap::FromArgMatches for Cli {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        if matches.subcommand_name().is_some() {
+            return Ok(Self::Step(Step::from_arg_matches(matches)?));
+        }
+        Ok(Self::Search(Args::from_arg_matches(matches)?))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for Cli {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let command = Step::augment_subcommands(Args::augment_args(command));
+        command.args_conflicts_with_subcommands(true).subcommand_negates_reqs(true)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Step {
+pub(crate) enum Step {
     /// Put together what shards have evaluated, and write the front
     Merge(merge::Args),
     /// Export networks of a finished search's front, measure them on the device and rank them again
@@ -47,12 +70,11 @@ enum Step {
 
 /// Runs the step that was asked for.
 pub(crate) fn dispatch(cli: &Cli, printer: Printer) -> anyhow::Result<bool> {
-    match (&cli.step, &cli.args) {
-        (Some(Step::Merge(args)), _) => merge::run(args, printer),
-        (Some(Step::Measure(args)), _) => measure::run(args, printer),
-        (None, Some(args)) if args.shard.is_some() => shard(args, printer),
-        (None, Some(args)) => run(args, printer).map(|_| true),
-        (None, None) => anyhow::bail!("nothing to search: see `inas search --help`"),
+    match cli {
+        Cli::Step(Step::Merge(args)) => merge::run(args, printer),
+        Cli::Step(Step::Measure(args)) => measure::run(args, printer),
+        Cli::Search(args) if args.shard.is_some() => shard(args, printer),
+        Cli::Search(args) => run(args, printer).map(|_| true),
     }
 }
 
