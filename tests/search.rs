@@ -166,6 +166,7 @@ fn several_profiles_and_a_partial_space() {
         &["--profile", "profiles/nano-128-ort1", "--within", "spaces/nano-backbone.toml", "--strategy", "nsga2"],
     ));
     assert!(said.contains("Best single network over all devices"), "{said}");
+    assert!(std::fs::read_to_string(out.join("report.html")).unwrap().contains("script-src 'sha256-"));
     for name in ["front-nano-128-tract1.csv", "front-nano-128-ort1.json", "devices.csv"] {
         assert!(out.join(name).exists(), "{name}");
     }
@@ -176,4 +177,72 @@ fn several_profiles_and_a_partial_space() {
             assert_eq!(level["sources"].as_array().unwrap().len(), 5);
         }
     }
+}
+
+#[test]
+fn the_front_is_exported_measured_through_the_device_layer_and_ranked_again() {
+    let profiler = Path::new(env!("CARGO_BIN_EXE_inas")).with_file_name("inas-profiler");
+    assert!(profiler.exists(), "no {}: cargo build --release --workspace", profiler.display());
+    let dir = tempfile::tempdir().unwrap();
+    let (out, place) = (dir.path().join("s"), dir.path().join("device"));
+    let place = place.to_str().unwrap();
+    finish(search(&out, &["--iterations", "0", "--measure", "2", "--rounds", "2", "--remote-folder", place]));
+    let table = std::fs::read_to_string(out.join("measured.csv")).unwrap();
+    assert!((2..=3).contains(&table.lines().count()), "{table}");
+    assert!(!Path::new(place).exists(), "the device is not left as it was");
+    // Again as a step of its own, for every network of the front.
+    let mut measure = inas();
+    measure.args(["search", "measure", "--profile", "profiles/nano-128-tract1", "--train-data", "data/mini/train.lst"]);
+    measure.args(["--val-data", "data/mini/val.lst", "--calibration", "8", "--rounds", "1", "--supernet"]);
+    measure.arg(&SUPERNET.1).args(["--remote-folder", place]).arg(&out);
+    finish(measure);
+    let rows = std::fs::read_to_string(out.join("measured.csv")).unwrap().lines().count();
+    assert_eq!(rows, std::fs::read_to_string(out.join("front.csv")).unwrap().lines().count());
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(out.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["measured"].as_array().unwrap().len(), rows - 1);
+    // And the page again from its data.
+    std::fs::remove_file(out.join("report.html")).unwrap();
+    let mut render = inas();
+    render.arg("report").arg(&out);
+    finish(render);
+    assert!(out.join("report.html").exists());
+}
+
+#[test]
+fn an_experiment_writes_page_plots_and_raw_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut list = inas();
+    list.arg("experiment");
+    let listed = String::from_utf8(list.output().unwrap().stdout).unwrap();
+    assert!(listed.lines().count() >= 9 && listed.contains("table-3-5-integral"), "{listed}");
+    let mut samplers = inas();
+    samplers.args(["experiment", "fig-3-6-samplers", "-o"]).arg(dir.path());
+    finish(samplers);
+    let page = std::fs::read_to_string(dir.path().join("fig-3-6-samplers.md")).unwrap();
+    for link in page.split(['(', ')']).filter(|l| l.ends_with(".svg") || l.ends_with(".csv")) {
+        assert!(dir.path().join(link).exists(), "{link}");
+    }
+    let raw = std::fs::read_to_string(dir.path().join("fig-3-6-samplers.csv")).unwrap();
+    assert_eq!(raw.lines().count(), 1 + 2 * 3 * 1000);
+    // A small search experiment, from the cache the second time.
+    let config = dir.path().join("small.toml");
+    std::fs::write(
+        &config,
+        "title = 't'\nthesis = 'x'\nkind = 'searches'\nseeds = [0, 1]\n[search]\npopulation = 6\ngroups = 2\nkeep = 2\n\
+         iterations = 1\n[[run]]\nname = 'LGS'\nprofile = 'profiles/nano-128-tract1'\n[[run]]\nname = 'random'\n\
+         profile = 'profiles/nano-128-tract1'\nstrategy = 'random'\n",
+    )
+    .unwrap();
+    let run = |out: &str| {
+        let mut command = inas();
+        command.arg("experiment").arg(&config).arg("--supernet").arg(&SUPERNET.1).arg("-o").arg(dir.path().join(out));
+        command.args(["--train-data", "data/mini/train.lst", "--val-data", "data/mini/val.lst", "--calibration", "8"]);
+        command.arg("--cache").arg(dir.path().join("cache"));
+        finish(command);
+        std::fs::read_to_string(dir.path().join(out).join("small.csv")).unwrap()
+    };
+    let first = run("a");
+    let evaluations = lines(&dir.path().join("cache"));
+    assert_eq!((run("b"), lines(&dir.path().join("cache"))), (first, evaluations));
 }
