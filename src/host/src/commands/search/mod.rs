@@ -30,7 +30,7 @@ const LOG: &str = "evaluated.jsonl";
 /// `inas search` itself, or one of its steps.
 #[derive(Debug)]
 pub(crate) enum Cli {
-    Search(Args),
+    Search(Box<Args>),
     Step(Step),
 }
 
@@ -40,7 +40,7 @@ impl clap::FromArgMatches for Cli {
         if matches.subcommand_name().is_some() {
             return Ok(Self::Step(Step::from_arg_matches(matches)?));
         }
-        Ok(Self::Search(Args::from_arg_matches(matches)?))
+        Ok(Self::Search(Box::new(Args::from_arg_matches(matches)?)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
