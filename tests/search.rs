@@ -186,7 +186,7 @@ fn the_front_is_exported_measured_through_the_device_layer_and_ranked_again() {
     let dir = tempfile::tempdir().unwrap();
     let (out, place) = (dir.path().join("s"), dir.path().join("device"));
     let place = place.to_str().unwrap();
-    finish(search(&out, &["--iterations", "0", "--measure", "2", "--rounds", "2", "--remote-folder", place]));
+    finish(search(&out, &["--measure", "2", "--rounds", "2", "--remote-folder", place]));
     let table = std::fs::read_to_string(out.join("measured.csv")).unwrap();
     assert!((2..=3).contains(&table.lines().count()), "{table}");
     assert!(!Path::new(place).exists(), "the device is not left as it was");
