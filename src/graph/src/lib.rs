@@ -10,7 +10,7 @@ mod graph;
 mod onnx;
 mod weights;
 
-pub use build::{block, network};
+pub use build::{block, network, network_with_branches};
 pub use error::{Error, Result};
 pub use graph::{Function, Graph, Node, Op, Shape, Value, ValueInfo};
 pub use onnx::{OnnxOptions, Precision, Ranges, metadata};

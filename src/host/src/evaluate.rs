@@ -43,9 +43,9 @@ pub type Result<T> = std::result::Result<T, EvaluateError>;
 #[derive(Debug)]
 pub struct Images {
     /// `[N, px, px, 3]` each.
-    calibration: Vec<Tensor>,
+    pub(crate) calibration: Vec<Tensor>,
     /// Validation images `[N, px, px, 3]` with each label at its own size.
-    validation: Vec<(Tensor, Vec<MapU8>)>,
+    pub(crate) validation: Vec<(Tensor, Vec<MapU8>)>,
     px: u32,
 }
 
@@ -99,12 +99,23 @@ impl Images {
         mut see: impl FnMut(&MapU8, &MapU8) -> Result<()>,
     ) -> Result<()> {
         let statistics = recalibrate(net, arch, &self.calibration)?;
+        (0..self.validation.len()).try_for_each(|batch| self.each_map_of(net, arch, &statistics, batch, &mut see))
+    }
+
+    /// Maps and labels of validation batch number `batch`.
+    pub(crate) fn each_map_of(
+        &self,
+        net: &Supernet,
+        arch: &Architecture,
+        statistics: &Statistics,
+        batch: usize,
+        mut see: impl FnMut(&MapU8, &MapU8) -> Result<()>,
+    ) -> Result<()> {
+        let (images, labels) = &self.validation[batch];
         let area = (self.px * self.px) as usize;
-        for (images, labels) in &self.validation {
-            let maps = net.eval_with(arch, images, &statistics)?.flatten_all()?.to_vec1::<f32>()?;
-            for (map, label) in maps.chunks(area).zip(labels) {
-                see(&self.mask(map, label)?, label)?;
-            }
+        let maps = net.eval_with(arch, images, statistics)?.flatten_all()?.to_vec1::<f32>()?;
+        for (map, label) in maps.chunks(area).zip(labels) {
+            see(&self.mask(map, label)?, label)?;
         }
         Ok(())
     }
@@ -120,7 +131,7 @@ impl Images {
 #[derive(Debug)]
 pub struct Evaluator {
     net: Supernet,
-    images: Images,
+    pub(crate) images: Images,
 }
 
 impl Evaluator {
@@ -147,9 +158,28 @@ impl Evaluator {
         self.images.px
     }
 
+    /// Number of validation images, and of images for recalibration.
+    pub fn sizes(&self) -> (usize, usize) {
+        let calibration = self.images.calibration.iter().map(|batch| batch.dims()[0]).sum();
+        (self.images.validation.iter().map(|(_, labels)| labels.len()).sum(), calibration)
+    }
+
     /// BN statistics of `arch` on the calibration images.
     pub fn statistics(&self, arch: &Architecture) -> Result<Statistics> {
         Ok(recalibrate(&self.net, arch, &self.images.calibration)?)
+    }
+
+    /// Map of `arch`, `px` x `px` in 0..=1, of validation image number `index`.
+    pub fn map(&self, arch: &Architecture, statistics: &Statistics, index: usize) -> Result<Vec<f32>> {
+        let (mut batch, mut row) = (0, index);
+        while let Some((_, labels)) = self.images.validation.get(batch).filter(|(_, labels)| row >= labels.len()) {
+            (batch, row) = (batch + 1, row - labels.len());
+        }
+        let Some((images, _)) = self.images.validation.get(batch) else {
+            return Err(DataError::Empty { path: None }.into());
+        };
+        let map = self.net.eval_with(arch, &images.narrow(0, row, 1)?, statistics)?;
+        Ok(map.flatten_all()?.to_vec1()?)
     }
 
     /// A calibration image `[1, px, px, 3]`, for checking exports.

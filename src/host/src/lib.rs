@@ -1,7 +1,9 @@
 //! Host side of iNAS: supernet, data, training, search, export and reports.
 
+pub mod accuracy;
 pub mod data;
 pub mod evaluate;
+pub mod explorer;
 pub mod export;
 pub mod files;
 pub mod metrics;

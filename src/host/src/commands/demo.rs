@@ -15,7 +15,7 @@ use inas_profiler::run::bench_model;
 
 use super::profile::RuntimeArgs;
 use super::run::{Output, Written};
-use super::search::SupernetArgs;
+use super::search::{EvalArgs, MeasureOptions, SupernetArgs};
 use super::{export, profile, run as run_photos, search, train};
 use crate::printer::{Hint, Printer};
 
@@ -69,13 +69,13 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     } else {
         train::run(&train_args(args, &lists[0]), printer)?
     };
-    let supernet = SupernetArgs {
+    let eval = EvalArgs {
         supernet: train_dir.supernet(),
-        profile: dir("profile"),
         train_data: lists[0].clone(),
         val_data: lists[1].clone(),
         calibration: 40,
     };
+    let supernet = SupernetArgs { eval, profile: dir("profile") };
     let found = search::run(&search_args(args, supernet.clone()), printer)?;
     let models = export::run(
         &export::Args {
@@ -196,7 +196,9 @@ fn train_args(args: &Args, list: &Path) -> train::Args {
 fn search_args(args: &Args, supernet: SupernetArgs) -> search::Args {
     let out = args.out.join("search");
     search::Args {
-        supernet,
+        eval: supernet.eval,
+        profile: vec![supernet.profile],
+        within: None,
         resume: out.exists(),
         out,
         population: args.population,
@@ -208,6 +210,13 @@ fn search_args(args: &Args, supernet: SupernetArgs) -> search::Args {
         sampler: SamplerKind::Lgs,
         strategy: Strategy::Evolution,
         max_latency: None,
+        min_score: None,
+        first_share: 1.0,
+        cache: None,
+        jobs: None,
+        shard: None,
+        shard_wait: 0,
+        measuring: MeasureOptions::default(),
         plain_sum: false,
         seed: args.seed,
     }

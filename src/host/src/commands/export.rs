@@ -162,7 +162,7 @@ fn read_architectures(args: &Args) -> anyhow::Result<Vec<Architecture>> {
 }
 
 /// `n` indices spread evenly over `0..len`, first and last among them when `n > 1`.
-fn spread(len: usize, n: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn spread(len: usize, n: usize) -> impl Iterator<Item = usize> {
     (0..n).map(move |i| if n == 1 { len / 2 } else { i * (len - 1) / (n - 1) })
 }
 

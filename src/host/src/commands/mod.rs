@@ -6,6 +6,7 @@ mod demo;
 mod devices;
 mod doctor;
 mod eval;
+mod experiment;
 mod export;
 mod latency;
 mod lut;
@@ -34,7 +35,7 @@ pub(crate) enum Command {
     /// Show a search space, or draw and compare its architectures
     Space(space::Args),
     /// Measure every block of a space on this machine; plan, calibrate and verify that
-    Profile(profile::Cli),
+    Profile(Box<profile::Cli>),
     /// Predict the latency of architectures from a profile or a table
     Latency(latency::Args),
     /// List devices to measure on: this machine, phones, boards
@@ -50,7 +51,9 @@ pub(crate) enum Command {
     /// Plot the validations of a training run
     Curves(curves::Args),
     /// Search a trained supernet for the Pareto front over a profile
-    Search(search::Args),
+    Search(Box<search::Cli>),
+    /// Repeat a search experiment of the thesis: data, plot and page
+    Experiment(experiment::Args),
     /// Write sub-networks of a supernet as ONNX
     Export(export::Args),
     /// Run a model on photos
@@ -79,7 +82,8 @@ impl Command {
             Self::Bench(args) => bench::run(args, printer),
             Self::Train(args) => train::run(args, printer).map(|_| true),
             Self::Curves(args) => curves::run(args, printer),
-            Self::Search(args) => search::run(args, printer).map(|_| true),
+            Self::Search(args) => search::dispatch(args, printer),
+            Self::Experiment(args) => experiment::run(args, printer),
             Self::Export(args) => export::run(args, printer).map(|_| true),
             Self::Run(args) => run::run(args, printer).map(|r| r.failed == 0),
             Self::Eval(args) => eval::run(args, printer),
