@@ -21,7 +21,7 @@ pub enum EvaluateError {
     Supernet(#[from] crate::supernet::Error),
     /// A deployed network did not run.
     #[error(transparent)]
-    Runtime(#[from] inas_profiler::Error),
+    Runtime(#[from] inas_profiler::backend::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed: {}", crate::supernet::short(.0))]
     Tensor(#[from] candle_core::Error),

@@ -44,7 +44,7 @@ pub enum ExportError {
     Graph(#[from] inas_graph::Error),
     /// The exported file did not run.
     #[error(transparent)]
-    Runtime(#[from] inas_profiler::Error),
+    Runtime(#[from] inas_profiler::backend::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed: {}", crate::supernet::short(.0))]
     Tensor(#[from] candle_core::Error),

@@ -177,7 +177,7 @@ impl Job<'_> {
             picture.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
             files.push(path);
         }
-        Ok(Written { photo: photo.to_owned(), files, latency_ms: saliency.latency.ms() })
+        Ok(Written { photo: photo.to_owned(), files, latency_ms: saliency.latency_ms() })
     }
 
     /// One photo from standard input, its first output to standard output.
@@ -190,7 +190,7 @@ impl Job<'_> {
         let mut png = std::io::Cursor::new(Vec::new());
         output.of(&image, &saliency.mask, self.behind.as_ref())?.write_to(&mut png, ImageFormat::Png)?;
         std::io::stdout().write_all(png.get_ref()).context("cannot write standard output")?;
-        let written = Written { photo: "-".into(), files: vec![], latency_ms: saliency.latency.ms() };
+        let written = Written { photo: "-".into(), files: vec![], latency_ms: saliency.latency_ms() };
         Ok(Outcome { written: vec![written], failed: 0 })
     }
 }
