@@ -1,6 +1,7 @@
 //! Timing with scripted times: a session that moves a clock.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -136,15 +137,15 @@ fn contradicting_protocols_are_refused() {
 #[test]
 fn cold_runs_follow_an_eviction_each() {
     let hand = Hand::default();
-    let cold = Rc::new(Cell::new(false));
-    let evicted = Rc::clone(&cold);
+    let cold = Arc::new(AtomicBool::new(false));
+    let evicted = Arc::clone(&cold);
     // A run after an eviction takes three times as long.
-    let us = move |_| if evicted.replace(false) { 300.0 } else { 100.0 };
+    let us = move |_| if evicted.swap(false, Ordering::Relaxed) { 300.0 } else { 100.0 };
     let mut session = Scripted { hand: hand.clone(), run: 0, us };
     let mut evictions = 0;
     let mut evict = || {
         evictions += 1;
-        cold.set(true);
+        cold.store(true, Ordering::Relaxed);
     };
     let protocol = Protocol { cold_runs: 5, ..Protocol::default() };
     let m = measure_with(&mut session, &protocol, &hand, &mut evict).unwrap();
