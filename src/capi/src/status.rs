@@ -57,6 +57,7 @@ impl From<Error> for Failure {
                 BackendError::Load { .. } | BackendError::Unsupported { .. } | BackendError::TooLarge { .. },
             ) => InasStatus::Model,
             Error::Runtime(BackendError::Threads { .. })
+            | Error::OpenSize { .. }
             | Error::FrameSize { .. }
             | Error::ShortBuffer { .. }
             | Error::Stride { .. }

@@ -26,13 +26,25 @@ pub enum Error {
     Runtime(#[from] inas_backend::Error),
     /// The model is no saliency network.
     #[error(
-        "not a saliency network: needed is one input and one output, float32 [1, 3, h, w] and [1, 1, h, w] or uint8 [1, h, w, 3] and [1, h, w, 1]; the model has inputs {inputs:?} and outputs {outputs:?}"
+        "not a saliency network: needed is one input and one output, float32 [1, 3, h, w] and [1, 1, h, w] or uint8 [1, h, w, 3] and [1, 1, h, w] or [1, h, w, 1]; the model has inputs {inputs:?} and outputs {outputs:?}"
     )]
     Shapes {
         /// Shapes of its inputs.
         inputs: Vec<Vec<usize>>,
         /// Shapes of its outputs.
         outputs: Vec<Vec<usize>>,
+    },
+    /// A size at which no network of open size runs.
+    #[error(
+        "a network cannot run at {width}x{height} px: each side must be a multiple of {} up to {} px",
+        crate::SIZE_STEP,
+        crate::MAX_SIDE
+    )]
+    OpenSize {
+        /// Width, px.
+        width: u32,
+        /// Height, px.
+        height: u32,
     },
     /// A photo or frame without pixels, or one larger than any camera's.
     #[error("a frame of {width}x{height} px: each side must have 1 to {} px", crate::MAX_SIDE)]

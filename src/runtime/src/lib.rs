@@ -21,6 +21,10 @@ pub use model::Model;
 #[cfg(feature = "image")]
 pub use photo::Saliency;
 
+/// Sides of a network of open size are multiples of this, px: the coarsest stride of the networks of this family. Others
+/// would need paddings that the network was not trained with, and send the runtime's shape analysis astray.
+pub const SIZE_STEP: u32 = 32;
+
 /// Mean of ImageNet's red, green and blue, on 0..1 values.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 

@@ -9,12 +9,12 @@ use inas_backend::{Backend, Values};
 use crate::frame::{Frame, Layer, Rotation};
 use crate::network::Network;
 use crate::resample::Resampler;
-use crate::{Error, Result, quantised};
+use crate::{Error, MAX_SIDE, Result, SIZE_STEP, quantised};
 
 /// A saliency network, ready for photos and frames of any size.
 ///
 /// Its input is `[1, 3, h, w]` (normalised RGB, float32) and its output `[1, 1, h, w]` in 0..1, or both are bytes:
-/// `[1, h, w, 3]` and `[1, h, w, 1]`. It may be sent to another thread, and works for one frame at a time.
+/// `[1, h, w, 3]` and `[1, 1, h, w]` or `[1, h, w, 1]`. It may be sent to another thread, and works for one frame at a time.
 pub struct Model {
     network: Network,
     layers: [Resampler; 3],
@@ -49,8 +49,13 @@ impl Model {
         Self::sized(onnx, None, backend)
     }
 
-    /// Loads an ONNX model whose size is open, to run at `width` x `height` px; a model of fixed size keeps its own.
+    /// Loads an ONNX model whose size is open, to run at `width` x `height` px, multiples of [`crate::SIZE_STEP`]; a model of
+    /// fixed size keeps its own.
     pub fn from_bytes_sized(onnx: &[u8], (width, height): (u32, u32), backend: &dyn Backend) -> Result<Self> {
+        let fits = |side: u32| (SIZE_STEP..=MAX_SIDE).contains(&side) && side.is_multiple_of(SIZE_STEP);
+        if !fits(width) || !fits(height) {
+            return Err(Error::OpenSize { width, height });
+        }
         Self::sized(onnx, Some((width, height)), backend)
     }
 

@@ -23,7 +23,7 @@ impl Network {
         let [output] = session.output_shapes() else { return Err(shapes(session.as_ref())) };
         let sizes = match (input.as_slice(), output.as_slice()) {
             ([1, 3, h, w], [1, 1, oh, ow]) => Some(((*w, *h), (*ow, *oh), false)),
-            ([1, h, w, 3], [1, oh, ow, 1]) => Some(((*w, *h), (*ow, *oh), true)),
+            ([1, h, w, 3], [1, oh, ow, 1] | [1, 1, oh, ow]) => Some(((*w, *h), (*ow, *oh), true)),
             _ => None,
         };
         let sizes = sizes.filter(|(input, map, _)| [input.0, input.1, map.0, map.1].iter().all(|side| *side > 0));

@@ -195,7 +195,7 @@ impl Session for RedSession {
 fn networks_of_bytes_or_floats_need_not_be_square() {
     let photo = photo(57, 31);
     let red = GrayImage::from_fn(57, 31, |x, y| image::Luma([photo.get_pixel(x, y).0[0]]));
-    let (width, height) = (24, 40);
+    let (width, height) = (32, 64);
     let small = imageops::resize(&red, width, height, FilterType::Triangle);
     let wanted = imageops::resize(&small, 57, 31, FilterType::Triangle);
     for bytes in [false, true] {
