@@ -104,3 +104,69 @@ fn frames_are_refused_or_run() {
     // SAFETY: it was just loaded.
     unsafe { inas_model_free(model) }
 }
+
+/// Mutates the kept models at random for `INAS_FUZZ_SECONDS` (10 without): a fuzzer without feedback, for machines that
+/// cannot build the real one. The input in work is kept in `INAS_FUZZ_FILE`, if set, so that a crash leaves it there.
+#[test]
+#[ignore = "as long as wanted"]
+fn mutated_models_are_refused_or_run() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+    static ROUND: AtomicU64 = AtomicU64::new(0);
+    let seconds = std::env::var("INAS_FUZZ_SECONDS").map_or(10, |s| s.parse().unwrap());
+    let file = std::env::var_os("INAS_FUZZ_FILE").map(PathBuf::from);
+    let kept: Vec<Vec<u8>> = kept("model").iter().map(|f| std::fs::read(f).unwrap()).collect();
+    // An input that hangs ends the program, and so is found.
+    std::thread::spawn(|| {
+        loop {
+            let before = ROUND.load(Ordering::Relaxed);
+            std::thread::sleep(Duration::from_secs(30));
+            if before == ROUND.load(Ordering::Relaxed) {
+                std::process::abort();
+            }
+        }
+    });
+    let start = Instant::now();
+    let mut state = std::env::var("INAS_FUZZ_SEED").map_or(1, |s| s.parse::<u64>().unwrap());
+    let mut draw = move |below: usize| {
+        // xorshift64*
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % below.max(1)
+    };
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let mut onnx = kept[draw(kept.len())].clone();
+        for _ in 0..=draw(6) {
+            let at = draw(onnx.len());
+            match draw(6) {
+                0 => onnx[at] ^= 1 << draw(8),
+                1 => onnx[at] = [0, 1, 127, 128, 255][draw(5)],
+                2 => drop(onnx.drain(at..(at + draw(20)).min(onnx.len()))),
+                3 => {
+                    let bytes: Vec<u8> = (0..draw(10)).map(|_| 0x80 | draw(128) as u8).collect();
+                    drop(onnx.splice(at..at, bytes));
+                }
+                4 => {
+                    let from = draw(onnx.len());
+                    let piece = onnx[from..(from + draw(60)).min(onnx.len())].to_vec();
+                    drop(onnx.splice(at..at, piece));
+                }
+                _ => onnx[at] = onnx[at].wrapping_add(draw(3) as u8),
+            }
+            if onnx.is_empty() {
+                onnx.push(0);
+            }
+        }
+        if let Some(file) = &file {
+            std::fs::write(file, &onnx).unwrap();
+        }
+        targets::model(&onnx);
+        ROUND.fetch_add(1, Ordering::Relaxed);
+    }
+    assert!(ROUND.load(Ordering::Relaxed) > 0);
+    #[allow(clippy::print_stderr, reason = "tells what was done")]
+    {
+        eprintln!("{} models", ROUND.load(Ordering::Relaxed));
+    }
+}
