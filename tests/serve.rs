@@ -49,7 +49,7 @@ impl Answer {
 /// One request on a connection of its own.
 fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -58,7 +58,7 @@ fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Answer {
     // A server that refuses a body need not read it.
     let _ = stream.write_all(body);
     let mut answer = Vec::new();
-    let mut chunk = [0; 65536];
+    let mut chunk = [0; 8192];
     let end = |answer: &[u8]| answer.windows(4).position(|w| w == b"\r\n\r\n");
     let length = |head: &str| {
         let line = head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
@@ -207,7 +207,7 @@ impl Browser {
         let wish = serde_json::json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
         let mut browser = Self { driver, session: String::new() };
         let session = browser.call("POST", "/session", &wish);
-        browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        session["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
         browser
     }
 

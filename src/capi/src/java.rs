@@ -115,7 +115,6 @@ pub extern "system" fn Java_inas_SaliencyModel_nativeSetSmoothing<'local>(
 
 /// Finds what is salient; all buffers are direct ones. Returns the milliseconds of the inference.
 #[unsafe(no_mangle)]
-#[expect(clippy::too_many_arguments, reason = "Java has no structs")]
 pub extern "system" fn Java_inas_SaliencyModel_nativeMask<'local>(
     mut env: EnvUnowned<'local>,
     _class: JClass<'local>,

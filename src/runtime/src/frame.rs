@@ -125,7 +125,7 @@ pub(crate) struct Layer<'a> {
     pub(crate) height: usize,
 }
 
-impl<'a> Layer<'a> {
+impl Layer<'_> {
     /// Bytes of a row from its first pixel to its last.
     pub(crate) fn row_len(&self) -> usize {
         (self.width - 1) * self.pixel_stride + self.channels

@@ -60,13 +60,14 @@ fn spread(plane: &[u8], width: usize, step: usize, pad: usize) -> (Vec<u8>, usiz
     (out, stride)
 }
 
+type Turn = (Rotation, fn(&RgbImage) -> RgbImage, fn(&GrayImage) -> GrayImage);
+
 #[test]
 fn turned_frames_give_the_turned_mask_of_the_upright_photo() {
     let mut model = model();
     let upright = photo(90, 50);
     let wanted = mask(&mut model, &Frame::rgb(90, 50, upright.as_raw()));
     // A frame that must be turned clockwise is the photo turned the other way.
-    type Turn = (Rotation, fn(&RgbImage) -> RgbImage, fn(&GrayImage) -> GrayImage);
     let cases: [Turn; 3] = [
         (Rotation::Clockwise90, imageops::rotate270, imageops::rotate270),
         (Rotation::Clockwise180, imageops::rotate180, imageops::rotate180),
