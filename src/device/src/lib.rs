@@ -8,6 +8,7 @@
 //! agents, jump hosts and settings, which no library does as well. `INAS_ADB` and `INAS_SSH` name other programs or add
 //! options to them. Files travel through the same connection as commands (`cat`), so a device needs no sftp server.
 
+pub mod bench;
 mod command;
 pub mod doctor;
 mod elf;
@@ -19,6 +20,7 @@ pub mod session;
 mod target;
 mod transport;
 
+pub use bench::{Bench, Benched, bench_on};
 pub use command::{Limits, Stream, quote};
 pub use error::{Error, Result};
 pub use facts::{Battery, Facts};

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use inas_runtime::preprocess;
 use inas_space::Architecture;
 
-use inas_profiler::backend::Session;
+use inas_profiler::backend::{Session, Values, ValuesMut};
 
 use crate::data::{DataError, Loader, LoaderOptions, Sample, decode_label, decode_photo};
 use crate::metrics::{DatasetMetrics, DatasetSummary, FastScore, FastSummary, ImageMetrics, MapU8, MetricError};
@@ -21,7 +21,7 @@ pub enum EvaluateError {
     Supernet(#[from] crate::supernet::Error),
     /// A deployed network did not run.
     #[error(transparent)]
-    Runtime(#[from] inas_profiler::Error),
+    Runtime(#[from] inas_profiler::backend::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed: {}", crate::supernet::short(.0))]
     Tensor(#[from] candle_core::Error),
@@ -198,14 +198,24 @@ impl Evaluator {
         self.images.score(&self.net, arch)
     }
 
-    /// As [`Evaluator::score`], of a deployed network: one float32 input `[1, 3, px, px]`, one output `[1, 1, px, px]`.
+    /// As [`Evaluator::score`], of a deployed network: a float32 input `[1, 3, px, px]` and output `[1, 1, px, px]`, or bytes
+    /// `[1, px, px, 3]` and `[1, 1, px, px]`.
     pub fn score_deployed(&self, session: &mut dyn Session) -> Result<FastSummary> {
         let mut score = FastScore::default();
         for (images, labels) in &self.images.validation {
             for (image, label) in planes(images)?.iter().zip(labels) {
-                session.set_inputs(&[image])?;
+                if matches!(session.input_mut(0)?, ValuesMut::U8(_)) {
+                    session.set_inputs(&[&pixels(image)])?;
+                } else {
+                    session.set_inputs(&[image])?;
+                }
                 session.run()?;
-                score.push(&self.images.mask(&session.output(0)?, label)?, label)?;
+                let map = match session.output_values(0)? {
+                    // The middle of a byte's range, so that it is found again when rounded down.
+                    Values::U8(bytes) => bytes.iter().map(|v| (f32::from(*v) + 0.5) / 255.0).collect(),
+                    floats @ Values::F32(_) => floats.to_f32(),
+                };
+                score.push(&self.images.mask(&map, label)?, label)?;
             }
         }
         Ok(score.finish()?)
@@ -227,4 +237,14 @@ fn planes(images: &Tensor) -> Result<Vec<Vec<f32>>> {
     let n = images.dim(0)?;
     let values = images.permute((0, 3, 1, 2))?.contiguous()?.reshape((n, ()))?;
     Ok(values.to_vec2::<f32>()?)
+}
+
+/// The bytes `[h, w, 3]` that normalise to `planes` `[3, h, w]`.
+pub(crate) fn pixels(planes: &[f32]) -> Vec<f32> {
+    let area = planes.len() / 3;
+    let byte = |i: usize| {
+        let (pixel, c) = (i / 3, i % 3);
+        ((planes[c * area + pixel] * inas_runtime::STD[c] + inas_runtime::MEAN[c]) * 255.0).round()
+    };
+    (0..planes.len()).map(byte).collect()
 }

@@ -8,12 +8,12 @@ use inas_space::{Architecture, LatencyTable, Space};
 use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::{Backend, Session};
 use crate::measure::{Clock, SystemClock};
 use crate::profile::Profile;
 use crate::rng::Rng as Shuffler;
 use crate::run::{LocalBench, load};
 use crate::{Error, Result, stats};
+use inas_backend::{Backend, Session};
 
 /// Pause between two looks at the sentinel.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use inas_host::export::Format;
+use inas_host::picture::Picture;
 use inas_host::report::{self, Fact, LossPoint, Point, Prediction, Report, Sample, SampleResult, Search, Training};
 use inas_host::search::{SamplerKind, SearchResult, Strategy};
 use inas_host::train::{StepRecord, TrainDir};
@@ -14,7 +15,7 @@ use inas_profiler::profile::Profile;
 use inas_profiler::run::bench_model;
 
 use super::profile::RuntimeArgs;
-use super::run::{Output, Written};
+use super::run::Written;
 use super::search::{EvalArgs, MeasureOptions, SupernetArgs};
 use super::{export, profile, run as run_photos, search, train};
 use crate::printer::{Hint, Printer};
@@ -85,6 +86,8 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
             out: dir("models"),
             device: None,
             format: vec![Format::Fp32],
+            pixels: false,
+            open_size: false,
             ort_lib: None,
         },
         printer,
@@ -114,7 +117,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         let photo_args = run_photos::Args {
             images: [vec![file], photos.clone()].concat(),
             out: dir("masks").join(&model.name),
-            write: vec![Output::Mask, Output::Cutout],
+            write: vec![Picture::Mask, Picture::Cutout],
             background: None,
             jobs: NonZero::new(1),
             runtime: args.runtime.clone(),

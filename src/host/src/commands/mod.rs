@@ -16,6 +16,8 @@ mod profile;
 mod report;
 mod run;
 mod search;
+mod serve;
+mod ship;
 mod space;
 mod train;
 
@@ -58,6 +60,10 @@ pub(crate) enum Command {
     Export(export::Args),
     /// Run a model on photos
     Run(run::Args),
+    /// Search, export and measure until a network keeps a latency limit on a device
+    Ship(ship::Args),
+    /// Serve a model over HTTP, with a page to drop photos on
+    Serve(serve::Args),
     /// Score models on photos with ground truth
     Eval(eval::Args),
     /// Score saliency maps against ground truth
@@ -86,6 +92,8 @@ impl Command {
             Self::Experiment(args) => experiment::run(args, printer),
             Self::Export(args) => export::run(args, printer).map(|_| true),
             Self::Run(args) => run::run(args, printer).map(|r| r.failed == 0),
+            Self::Ship(args) => ship::run(args, printer),
+            Self::Serve(args) => serve::run(args, printer),
             Self::Eval(args) => eval::run(args, printer),
             Self::Metrics(args) => metrics::run(args, printer),
             Self::Parity(args) => parity::run(args, printer),

@@ -10,10 +10,10 @@ use ort::environment::Environment;
 use ort::ep::{self, ExecutionProvider as _, ExecutionProviderDispatch};
 use ort::session::IoBinding;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::value::{Outlet, Tensor, TensorElementType};
+use ort::value::{DynTensor, Outlet, TensorElementType, ValueType};
 
-use super::{Backend, ExecutionProvider, RuntimeInfo, Session, check_inputs, no_output};
-use crate::{Error, Result};
+use crate::{Backend, Error, ExecutionProvider, Result, RuntimeInfo, Session, Values, ValuesMut};
+use crate::{check_size, filled, no_input, no_output};
 
 const RUNTIME: &str = "onnxruntime";
 
@@ -24,7 +24,7 @@ static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 const FIND_PACKAGE: &str = "import importlib.util as u; s = u.find_spec('onnxruntime'); \
     print(s.submodule_search_locations[0] if s else '')";
 
-pub(super) struct OrtBackend {
+pub(crate) struct OrtBackend {
     threads: usize,
     library: PathBuf,
     environment: Environment,
@@ -32,7 +32,7 @@ pub(super) struct OrtBackend {
 }
 
 impl OrtBackend {
-    pub(super) fn new(threads: usize, library: Option<&Path>, providers: &[ExecutionProvider]) -> Result<Self> {
+    pub(crate) fn new(threads: usize, library: Option<&Path>, providers: &[ExecutionProvider]) -> Result<Self> {
         let library = find_library(library)?;
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         let environment = match &*loaded {
@@ -95,7 +95,7 @@ fn find_library(given: Option<&Path>) -> Result<PathBuf> {
         in_python_package(&mut looked)
     };
     let path = path.ok_or_else(|| Error::OrtNotFound { looked: looked.join(", ") })?;
-    path.canonicalize().map_err(Error::io("resolve", path))
+    path.canonicalize().map_err(|e| Error::OrtLibrary { path, reason: e.to_string() })
 }
 
 fn in_python_package(looked: &mut Vec<String>) -> Option<PathBuf> {
@@ -131,7 +131,7 @@ impl Backend for OrtBackend {
         let mut options: BTreeMap<_, _> = options.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         if !self.providers.is_empty() {
             let names: Vec<&str> = self.providers.iter().map(|p| p.name()).collect();
-            options.insert(super::providers::OPTION.into(), names.join(","));
+            options.insert(crate::providers::OPTION.into(), names.join(","));
         }
         RuntimeInfo { name: RUNTIME.into(), version: version(&self.library), options }
     }
@@ -140,77 +140,131 @@ impl Backend for OrtBackend {
         self.threads
     }
 
-    fn load(&self, onnx: &[u8]) -> Result<Box<dyn Session>> {
-        let session = self.session(onnx).map_err(|e| Error::Load { runtime: RUNTIME, reason: e.to_string() })?;
-        Ok(Box::new(OrtSession::new(session)?))
+    fn load_sized(&self, onnx: &[u8], open: &[usize]) -> Result<Box<dyn Session>> {
+        let mut session = self.session(onnx, &[]).map_err(load_error)?;
+        let names = open_dimensions(session.inputs());
+        if !open.is_empty() && !names.is_empty() {
+            let sizes: Vec<(String, usize)> = names.into_iter().zip(open.iter().copied()).collect();
+            session = self.session(onnx, &sizes).map_err(load_error)?;
+        }
+        // Only these keep their inputs elsewhere.
+        let on_gpu = [ExecutionProvider::Cuda, ExecutionProvider::Tensorrt].iter().any(|p| self.providers.contains(p));
+        Ok(Box::new(OrtSession::new(session, on_gpu)?))
     }
 }
 
 impl OrtBackend {
-    fn session(&self, onnx: &[u8]) -> ort::Result<ort::session::Session> {
+    fn session(&self, onnx: &[u8], sizes: &[(String, usize)]) -> ort::Result<ort::session::Session> {
         let providers: Vec<_> = self.providers.iter().map(|p| dispatch(*p, self.threads)).collect();
         // XNNPACK brings threads of its own; two pools would take the cores from each other.
         let threads = if self.providers.contains(&ExecutionProvider::Xnnpack) { 1 } else { self.threads };
-        ort::session::Session::builder(&self.environment)?
+        let mut builder = ort::session::Session::builder(&self.environment)?
             .with_execution_providers(providers)?
             .with_intra_threads(threads)?
             .with_inter_threads(1)?
             .with_intra_op_spinning(true)?
-            .with_optimization_level(GraphOptimizationLevel::All)?
-            .commit_from_memory(onnx)
+            .with_optimization_level(GraphOptimizationLevel::All)?;
+        for (name, size) in sizes {
+            builder = builder.with_dimension_override(name, *size as i64)?;
+        }
+        builder.commit_from_memory(onnx)
     }
+}
+
+/// Names of the inputs' open dimensions but the first, in order.
+fn open_dimensions(inputs: &[Outlet]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for input in inputs {
+        if let ValueType::Tensor { shape, dimension_symbols, .. } = input.dtype() {
+            let open = shape.iter().zip(dimension_symbols.iter()).skip(1).filter(|(dim, _)| **dim < 0);
+            names.extend(open.map(|(_, name)| name.clone()));
+        }
+    }
+    names
+}
+
+fn load_error(error: impl std::fmt::Display) -> Error {
+    Error::Load { runtime: RUNTIME, reason: error.to_string() }
+}
+
+fn run_error(error: impl std::fmt::Display) -> Error {
+    Error::Run { runtime: RUNTIME, reason: error.to_string() }
 }
 
 /// Inputs and outputs are bound once, so that a run copies nothing.
 struct OrtSession {
     session: ort::session::Session,
     binding: IoBinding,
-    inputs: Vec<Tensor<f32>>,
-    outputs: Vec<Tensor<f32>>,
+    inputs: Vec<DynTensor>,
+    outputs: Vec<DynTensor>,
     input_shapes: Vec<Vec<usize>>,
     output_shapes: Vec<Vec<usize>>,
+    /// Inputs are copied when they are bound.
+    on_gpu: bool,
     has_run: bool,
 }
 
 impl OrtSession {
-    fn new(session: ort::session::Session) -> Result<Self> {
-        let bad = |e: ort::Error| Error::Load { runtime: RUNTIME, reason: e.to_string() };
-        let shapes = |outlets: &[Outlet], what: &str| -> Result<Vec<Vec<usize>>> {
-            let shape = |(i, outlet): (usize, &Outlet)| {
-                let unsupported =
-                    || Error::Unsupported { what: format!("{what} {i}"), found: outlet.dtype().to_string() };
-                fixed_shape(outlet).ok_or_else(unsupported)
-            };
-            outlets.iter().enumerate().map(shape).collect()
-        };
-        let input_shapes = shapes(session.inputs(), "input")?;
-        let output_shapes = shapes(session.outputs(), "output")?;
+    fn new(session: ort::session::Session, on_gpu: bool) -> Result<Self> {
+        let (input_shapes, mut inputs) = tensors(&session, session.inputs(), "input")?;
+        let (output_shapes, mut outputs) = tensors(&session, session.outputs(), "output")?;
         if input_shapes.is_empty() || output_shapes.is_empty() {
-            return Err(Error::Load { runtime: RUNTIME, reason: "it has no input or no output".into() });
+            return Err(load_error("it has no input or no output"));
         }
-        let tensors = |shapes: &[Vec<usize>]| -> ort::Result<Vec<Tensor<f32>>> {
-            shapes.iter().map(|shape| Tensor::new(session.allocator(), shape.clone())).collect()
-        };
-        let inputs = tensors(&input_shapes).map_err(bad)?;
-        let mut outputs = tensors(&output_shapes).map_err(bad)?;
-        let mut binding = session.create_binding().map_err(bad)?;
+        for tensor in &mut inputs {
+            match values_mut(tensor)? {
+                ValuesMut::F32(values) => values.fill(0.0),
+                ValuesMut::U8(values) => values.fill(0),
+            }
+        }
+        let mut binding = session.create_binding().map_err(load_error)?;
         for (outlet, tensor) in session.outputs().iter().zip(&mut outputs) {
-            binding.bind_output(outlet.name(), tensor).map_err(bad)?;
+            binding.bind_output(outlet.name(), tensor).map_err(load_error)?;
         }
-        let zeros: Vec<Vec<f32>> = input_shapes.iter().map(|s| vec![0.0; s.iter().product()]).collect();
-        let zeros: Vec<&[f32]> = zeros.iter().map(Vec::as_slice).collect();
-        let mut ready = Self { session, binding, inputs, outputs, input_shapes, output_shapes, has_run: false };
-        ready.set_inputs(&zeros)?;
+        let mut ready = Self { session, binding, inputs, outputs, input_shapes, output_shapes, on_gpu, has_run: false };
+        ready.bind_inputs().map_err(load_error)?;
         Ok(ready)
+    }
+
+    fn bind_inputs(&mut self) -> ort::Result<()> {
+        for (outlet, tensor) in self.session.inputs().iter().zip(&self.inputs) {
+            self.binding.bind_input(outlet.name(), tensor)?;
+        }
+        Ok(())
     }
 }
 
-/// Shape of a float32 input or output, an open first dimension made 1.
-fn fixed_shape(outlet: &Outlet) -> Option<Vec<usize>> {
-    let dtype = outlet.dtype();
-    let shape = dtype.tensor_shape().filter(|_| dtype.tensor_type() == Some(TensorElementType::Float32))?;
-    let dim = |(i, d): (usize, &i64)| usize::try_from(*d).ok().or((i == 0).then_some(1));
-    shape.iter().enumerate().map(dim).collect()
+/// Shapes of and memory for inputs or outputs.
+fn tensors(
+    session: &ort::session::Session,
+    outlets: &[Outlet],
+    what: &str,
+) -> Result<(Vec<Vec<usize>>, Vec<DynTensor>)> {
+    let (mut shapes, mut tensors) = (Vec::new(), Vec::new());
+    for (i, outlet) in outlets.iter().enumerate() {
+        let unsupported = || Error::Unsupported { what: format!("{what} {i}"), found: outlet.dtype().to_string() };
+        let (dtype, shape) = fixed_shape(outlet).ok_or_else(unsupported)?;
+        check_size(&shape, || format!("{what} {i}"))?;
+        tensors.push(DynTensor::new(session.allocator(), dtype, shape.clone()).map_err(load_error)?);
+        shapes.push(shape);
+    }
+    Ok((shapes, tensors))
+}
+
+/// Type and shape of an input or output, an open first dimension made 1.
+fn fixed_shape(outlet: &Outlet) -> Option<(TensorElementType, Vec<usize>)> {
+    let dtype = outlet.dtype().tensor_type()?;
+    let supported = matches!(dtype, TensorElementType::Float32 | TensorElementType::Uint8);
+    let shape = outlet.dtype().tensor_shape().filter(|_| supported)?;
+    let dims = shape.iter().map(|d| usize::try_from(*d).ok());
+    Some((dtype, filled(dims, &mut std::iter::empty())?))
+}
+
+fn values_mut(tensor: &mut DynTensor) -> Result<ValuesMut<'_>> {
+    Ok(match tensor.dtype().tensor_type() {
+        Some(TensorElementType::Uint8) => ValuesMut::U8(tensor.try_extract_tensor_mut().map_err(run_error)?.1),
+        _ => ValuesMut::F32(tensor.try_extract_tensor_mut().map_err(run_error)?.1),
+    })
 }
 
 impl Session for OrtSession {
@@ -222,25 +276,24 @@ impl Session for OrtSession {
         &self.output_shapes
     }
 
-    fn set_inputs(&mut self, values: &[&[f32]]) -> Result<()> {
-        check_inputs(&self.input_shapes, values)?;
-        for ((outlet, tensor), data) in self.session.inputs().iter().zip(&mut self.inputs).zip(values) {
-            tensor.extract_tensor_mut().1.copy_from_slice(data);
-            let bound = self.binding.bind_input(outlet.name(), tensor);
-            bound.map_err(|e| Error::Run { runtime: RUNTIME, reason: e.to_string() })?;
-        }
-        Ok(())
+    fn input_mut(&mut self, index: usize) -> Result<ValuesMut<'_>> {
+        values_mut(self.inputs.get_mut(index).ok_or_else(|| no_input(RUNTIME, index))?)
     }
 
     fn run(&mut self) -> Result<()> {
-        let outputs = self.session.run_binding(&self.binding);
-        outputs.map_err(|e| Error::Run { runtime: RUNTIME, reason: e.to_string() })?;
+        if self.on_gpu {
+            self.bind_inputs().map_err(run_error)?;
+        }
+        self.session.run_binding(&self.binding).map_err(run_error)?;
         self.has_run = true;
         Ok(())
     }
 
-    fn output(&self, index: usize) -> Result<Vec<f32>> {
+    fn output_values(&self, index: usize) -> Result<Values<'_>> {
         let tensor = self.outputs.get(index).filter(|_| self.has_run).ok_or_else(|| no_output(RUNTIME, index))?;
-        Ok(tensor.extract_tensor().1.to_vec())
+        Ok(match tensor.dtype().tensor_type() {
+            Some(TensorElementType::Uint8) => Values::U8(tensor.try_extract_tensor().map_err(run_error)?.1),
+            _ => Values::F32(tensor.try_extract_tensor().map_err(run_error)?.1),
+        })
     }
 }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use inas_profiler::{Error, RuntimeKind, open};
+use inas_backend::{Error, RuntimeKind, open};
 
 fn error_for(library: &Path) -> Error {
     open(RuntimeKind::Ort, 1, Some(library)).err().unwrap()
