@@ -6,15 +6,20 @@
 //! network made of it is trained anew.
 
 mod dag;
+mod draw;
 mod error;
 mod genotype;
 mod op;
 
+pub mod data;
 pub mod derive;
-pub mod draw;
+pub mod files;
+pub mod kendall;
 pub mod loss;
 pub mod net;
+pub mod parity;
 pub mod relax;
+pub mod train;
 
 pub use dag::{CellKind, EDGES, EdgeRule, NODES, combinations, edge, edges, sources};
 pub use error::{Error, Result};

@@ -3,7 +3,6 @@
 pub mod data;
 pub mod evaluate;
 pub mod export;
-pub mod files;
 pub mod metrics;
 pub mod parity;
 pub mod quantize;
@@ -11,3 +10,5 @@ pub mod report;
 pub mod search;
 pub mod supernet;
 pub mod train;
+
+pub use inas_dots::files;
