@@ -19,6 +19,7 @@ pub mod loss;
 pub mod net;
 pub mod parity;
 pub mod relax;
+pub mod run;
 pub mod train;
 
 pub use dag::{CellKind, EDGES, EdgeRule, NODES, combinations, edge, edges, sources};

@@ -203,6 +203,14 @@ impl Regularisation {
     pub const NONE: Self = Self { drop_path: 0.0, smoothing: 0.0, seed: 0 };
 }
 
+/// Refuses images that are none.
+fn check_images(images: &Tensor) -> Result<()> {
+    match images.dims() {
+        &[n, h, w, 3] if n * h * w > 0 => Ok(()),
+        d => Err(crate::Error::Batch(format!("images of shape {d:?}, not [N, H, W, 3]"))),
+    }
+}
+
 fn factor_tensors(factors: Option<&[Factors; 2]>, dtype: DType) -> Result<Option<[FactorTensors; 2]>> {
     let Some([normal, reduce]) = factors else { return Ok(None) };
     Ok(Some([
@@ -219,6 +227,7 @@ fn step<T: Real>(
     wanted: Wanted,
     regularisation: Regularisation,
 ) -> Result<Step> {
+    check_images(&batch.images)?;
     let Regularisation { drop_path, smoothing, seed } = regularisation;
     let mut pass = Pass::<T> {
         tape: Tape::recording(wanted),
@@ -247,6 +256,7 @@ fn step<T: Real>(
 }
 
 fn evaluate(plan: &Plan, params: &Params, images: &Tensor, factors: Option<&[Factors; 2]>) -> Result<Tensor> {
+    check_images(images)?;
     let mut pass = Pass::<f32> {
         tape: Tape::new(false),
         params,

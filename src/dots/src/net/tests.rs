@@ -3,6 +3,7 @@ use inas_nn::gradcheck::uniform;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
+use crate::data::order;
 use crate::relax::{Grouped, PartialChannels, Relaxation, Topology};
 use crate::{EDGES, EdgeRule, OPS, edges};
 
@@ -42,7 +43,8 @@ fn supernets_differentiate() {
         let (batch, factors) = (batch(3, 8, DType::F64), factors(&*relaxation, 2));
         let all =
             step::<f64>(&net.plan, &params, &batch, Some(&factors), Wanted::All, Regularisation::NONE).unwrap();
-        let h = 1e-6;
+        // So small that hardly a kink lies in between.
+        let h = 1e-8;
         let (mut slope, mut moved) = (0.0, [params.deep_copy().unwrap(), params.deep_copy().unwrap()]);
         for (i, (name, g)) in all.gradients.iter().enumerate() {
             let direction = uniform(g.dims(), -1.0, 1.0, i as u64).unwrap();
@@ -88,11 +90,12 @@ fn hardened_supernets_are_derived_networks() {
         retained: retained.clone(),
         rule: EdgeRule::Two,
         share: false,
-        temperature: 0.02,
-        op_temperature: 2e-5,
+        temperature: 1e-3,
+        op_temperature: 1e-3,
     };
     let mut rng = ChaCha8Rng::seed_from_u64(3);
-    let logits = t.shapes().iter().map(|(_, n)| (0..*n).map(|_| f64::from(rng.random_range(-9..9))).collect()).collect();
+    // Distinct values.
+    let logits = t.shapes().iter().map(|(_, n)| order(*n, 3).into_iter().map(|v| v as f64).collect()).collect();
     let hard = t.relax(&logits, &mut rng).factors;
     assert!(hard.ops.iter().flatten().all(|v| *v == 0.0 || (*v - 1.0).abs() < 1e-12));
     let layout = Layout { last_act: false, ..Layout::default() };

@@ -5,6 +5,7 @@ mod checkpoint;
 mod config;
 mod evaluate;
 mod log;
+pub mod rank;
 pub mod schedule;
 mod search;
 mod state;

@@ -140,7 +140,7 @@ fn pull(relaxed: &[Relaxed; 2], by: &[Factors; 2]) -> [Logits; 2] {
 
 /// `g1 - xi (g(w + eps d) - g(w - eps d)) / (2 eps)` with `g1` and `d` the gradients of the validation loss after one
 /// step of the weights (spec section 5.3). Weights are as before afterwards.
-fn unrolled_gradient(
+pub(super) fn unrolled_gradient(
     learner: &mut Learner,
     train: &Batch,
     valid: &Batch,

@@ -5,6 +5,7 @@ mod curves;
 mod demo;
 mod devices;
 mod doctor;
+mod dots;
 mod eval;
 mod export;
 mod latency;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Search(search::Args),
     /// Write sub-networks of a supernet as ONNX
     Export(export::Args),
+    /// Search cells for image classifiers: operations first, then topology (DOTS)
+    Dots(dots::Args),
     /// Run a model on photos
     Run(run::Args),
     /// Score models on photos with ground truth
@@ -81,6 +84,7 @@ impl Command {
             Self::Curves(args) => curves::run(args, printer),
             Self::Search(args) => search::run(args, printer).map(|_| true),
             Self::Export(args) => export::run(args, printer).map(|_| true),
+            Self::Dots(args) => dots::run(args, printer),
             Self::Run(args) => run::run(args, printer).map(|r| r.failed == 0),
             Self::Eval(args) => eval::run(args, printer),
             Self::Metrics(args) => metrics::run(args, printer),
@@ -115,6 +119,7 @@ pub(crate) fn interrupted(error: &anyhow::Error) -> bool {
             || matches!(cause.downcast_ref(), Some(SearchError::Interrupted { .. }))
             || matches!(cause.downcast_ref(), Some(inas_profiler::Error::Interrupted { .. }))
             || matches!(cause.downcast_ref(), Some(inas_device::Error::Interrupted { .. }))
+            || cause.downcast_ref::<dots::Stopped>().is_some()
     })
 }
 

@@ -24,7 +24,7 @@ use crate::supernet::{BatchNorm, Outputs, Sandwich, Step, Supernet};
 use log::Log;
 use validate::Validation;
 
-pub use config::{HEAD_LR_FACTOR, RUN_PRESETS, RunFile, TrainConfig};
+pub use config::{HEAD_LR_FACTOR, RUN_PRESETS, RunFile, TrainConfig, run_from_toml};
 pub use error::{Result, TrainError};
 pub use validate::ValidationRecord;
 
