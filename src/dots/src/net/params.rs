@@ -52,7 +52,8 @@ impl Params {
         for (name, var) in &self.weights {
             let given = tensors.get(name).ok_or_else(|| Error::NoTensor { name: name.clone() })?;
             fits(name, given, var.dims())?;
-            var.set(&given.to_dtype(var.dtype())?)?;
+            // A copy: a tensor of this network itself cannot be set.
+            var.set(&given.to_dtype(var.dtype())?.copy()?)?;
         }
         for (name, buffer) in &mut self.buffers {
             if let Some(given) = tensors.get(name) {

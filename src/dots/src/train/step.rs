@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, Var};
 use inas_nn::sgd::{Sgd, SgdConfig, clip_grad_norm};
 use inas_nn::tape::Wanted;
 use rand::SeedableRng as _;
@@ -98,7 +98,8 @@ impl Learner {
     /// Architecture, looking one step of the weights ahead.
     pub(crate) fn unrolled(&mut self, train: &Batch, valid: &Batch, setting: &Setting<'_>) -> Result<()> {
         let relaxed = self.relax(setting, 1)?;
-        let gradients = unrolled_gradient(self, train, valid, &relaxed, setting.lr)?;
+        let mut pair = Pair { learner: self, train, valid, relaxed: &relaxed };
+        let gradients = unrolled_gradient(&mut pair, setting.lr)?;
         self.arch.step(&gradients)
     }
 
@@ -138,47 +139,43 @@ fn pull(relaxed: &[Relaxed; 2], by: &[Factors; 2]) -> [Logits; 2] {
     [relaxed[0].backward(&by[0]), relaxed[1].backward(&by[1])]
 }
 
+/// Weights that learn on one set of data, and an architecture on another.
+pub(super) trait Bilevel {
+    /// The weights, shared with the problem.
+    fn weights(&self) -> Vec<(String, Var)>;
+    /// One step of the weights on the training data with momentum and decay, without clipping.
+    fn look_ahead(&mut self, lr: f64) -> Result<()>;
+    /// Gradients of the validation loss by weights and by architecture.
+    fn validation(&mut self) -> Result<(BTreeMap<String, Tensor>, [Logits; 2])>;
+    /// Gradient of the training loss by the architecture.
+    fn training(&mut self) -> Result<[Logits; 2]>;
+}
+
 /// `g1 - xi (g(w + eps d) - g(w - eps d)) / (2 eps)` with `g1` and `d` the gradients of the validation loss after one
 /// step of the weights (spec section 5.3). Weights are as before afterwards.
-pub(super) fn unrolled_gradient(
-    learner: &mut Learner,
-    train: &Batch,
-    valid: &Batch,
-    relaxed: &[Relaxed; 2],
-    xi: f64,
-) -> Result<[Logits; 2]> {
-    let factors = factors(relaxed);
-    let start = learner.net.params.deep_copy()?;
-    let ahead = learner.net.step(train, &factors, Wanted::Parameters)?;
-    learner.net.params.observe(&ahead.seen)?;
-    // One step of SGD with its momentum and decay, without clipping.
-    let velocities = learner.sgd.state();
-    learner.sgd.step(&ahead.gradients, xi)?;
-    learner.sgd.load_state(&velocities)?;
-    let after = learner.net.step(valid, &factors, Wanted::All)?;
-    let direct = pull(relaxed, &after.factors);
+pub(super) fn unrolled_gradient(problem: &mut impl Bilevel, xi: f64) -> Result<[Logits; 2]> {
+    let weights = problem.weights();
+    let start = weights.iter().map(|(_, w)| w.as_tensor().copy()).collect::<candle_core::Result<Vec<_>>>()?;
+    problem.look_ahead(xi)?;
+    let (by_weights, mut out) = problem.validation()?;
     let mut square = 0.0;
-    for g in after.gradients.values() {
+    for g in by_weights.values() {
         square += g.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
     }
     let eps = PROBE / square.sqrt().max(f64::MIN_POSITIVE);
     let mut sides = Vec::new();
     for sign in [1.0, -1.0] {
-        for (name, var) in &learner.net.params.weights {
-            let base = start.weight(name)?;
-            match after.gradients.get(name) {
+        for ((name, var), base) in weights.iter().zip(&start) {
+            match by_weights.get(name) {
                 Some(d) => var.set(&(base + (d * (sign * eps))?)?)?,
                 None => var.set(base)?,
             }
         }
-        let step = learner.net.step(train, &factors, Wanted::Factors)?;
-        learner.net.params.observe(&step.seen)?;
-        sides.push(pull(relaxed, &step.factors));
+        sides.push(problem.training()?);
     }
-    for (name, var) in &learner.net.params.weights {
-        var.set(start.weight(name)?)?;
+    for ((_, var), base) in weights.iter().zip(&start) {
+        var.set(base)?;
     }
-    let mut out = direct;
     for (kind, lists) in out.iter_mut().enumerate() {
         for (i, list) in lists.iter_mut().enumerate() {
             for (j, g) in list.iter_mut().enumerate() {
@@ -187,4 +184,36 @@ pub(super) fn unrolled_gradient(
         }
     }
     Ok(out)
+}
+
+/// A supernet at fixed factors on a pair of batches.
+struct Pair<'a> {
+    learner: &'a mut Learner,
+    train: &'a Batch,
+    valid: &'a Batch,
+    relaxed: &'a [Relaxed; 2],
+}
+
+impl Bilevel for Pair<'_> {
+    fn weights(&self) -> Vec<(String, Var)> {
+        self.learner.net.params.trainable().map(|(name, var)| (name.to_owned(), var.clone())).collect()
+    }
+
+    fn look_ahead(&mut self, lr: f64) -> Result<()> {
+        let step = self.learner.forward(self.train, self.relaxed, Wanted::Parameters)?;
+        let velocities = self.learner.sgd.state();
+        self.learner.sgd.step(&step.gradients, lr)?;
+        Ok(self.learner.sgd.load_state(&velocities)?)
+    }
+
+    fn validation(&mut self) -> Result<(BTreeMap<String, Tensor>, [Logits; 2])> {
+        let step = self.learner.forward(self.valid, self.relaxed, Wanted::All)?;
+        let by = pull(self.relaxed, &step.factors);
+        Ok((step.gradients, by))
+    }
+
+    fn training(&mut self) -> Result<[Logits; 2]> {
+        let step = self.learner.forward(self.train, self.relaxed, Wanted::Factors)?;
+        Ok(pull(self.relaxed, &step.factors))
+    }
 }
