@@ -159,3 +159,54 @@ fn bad_pairs_are_named_by_line_and_left_out_only_when_asked() {
         assert!(ok && told.contains("left out: ") && told.contains(line) && told.contains(what), "{told}");
     }
 }
+
+/// A folder of two classes, told apart by brightness: six photos each to train on and two to validate.
+fn light_and_dark(root: &Path) {
+    for (part, photos) in [("train", 6), ("val", 2)] {
+        for (class, base) in [("dark", 40), ("light", 200)] {
+            let folder = root.join(part).join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for i in 0..photos {
+                let photo = image::RgbImage::from_fn(48, 40, |x, y| {
+                    let value = base + ((x * 7 + y * 13 + i * 31) % 40) as u8;
+                    image::Rgb([value, value, value / 2])
+                });
+                photo.save(folder.join(format!("{i}.png"))).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_backbone_is_pretrained_then_trained_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (photos, out) = (dir.path().join("photos"), dir.path().join("run"));
+    light_and_dark(&photos);
+    let run = |extra: &[&str]| {
+        let mut command = program(&out);
+        command.arg("--pretrain-data").arg(&photos);
+        for set in ["steps=60", "batch=6", "px=[64]", "lr=3e-3", "warmup_steps=2", "validate_every=20"] {
+            command.args(["--set", &format!("pretrain.{set}")]);
+        }
+        let output = command.args(extra).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(&["--set", "train.lr=1e-9"]);
+    let (before, after) = (TrainDir::new(&out).pretraining(), TrainDir::new(&out));
+    let scores: Vec<_> = before.validations().iter().map(|v| (v.network.clone(), v.score.main())).collect();
+    // So few steps do not reach every random network.
+    assert!(scores.len() == 9 && scores[6..8].iter().all(|(_, top1)| *top1 > 0.7), "{scores:?}");
+
+    // The second stage starts from the backbone of the first (next to nothing is learned at this rate), with a new head.
+    let load = |dir: &TrainDir| candle_core::safetensors::load(dir.supernet(), &Device::Cpu).unwrap();
+    let (pretrained, trained) = (load(&before), load(&after));
+    assert!(pretrained.contains_key("classifier.weight") && !trained.contains_key("classifier.weight"));
+    let name = "backbone.stage_1.0.depth_conv.convbn.conv.weight";
+    let difference = (&pretrained[name] - &trained[name]).unwrap().abs().unwrap().max_all().unwrap();
+    assert!(difference.to_scalar::<f32>().unwrap() < 1e-6);
+
+    // Again: the first stage is not repeated.
+    let written = std::fs::metadata(before.supernet()).unwrap().modified().unwrap();
+    run(&["--set", "train.lr=1e-9"]);
+    assert_eq!(std::fs::metadata(before.supernet()).unwrap().modified().unwrap(), written);
+}

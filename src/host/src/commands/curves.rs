@@ -20,11 +20,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let records = TrainDir::new(&args.run).validations();
     anyhow::ensure!(!records.is_empty(), "{} holds no validation", args.run.display());
-    let points: Vec<_> = records.iter().map(|r| (r.network.as_str(), r.step as f64, r.max_f)).collect();
-    write_file(&args.out, report::learning_curves(&points)?.as_bytes())?;
-    printer.result(format_args!("{:>8}  {:<10} {:>7} {:>7}", "step", "network", "max F", "MAE"))?;
+    let points: Vec<_> = records.iter().map(|r| (r.network.as_str(), r.step as f64, r.score.main())).collect();
+    let [(main, _), (second, _)] = records[0].score.named();
+    write_file(&args.out, report::learning_curves(main, &points)?.as_bytes())?;
+    printer.result(format_args!("{:>8}  {:<10} {main:>7} {second:>7}", "step", "network"))?;
     for r in &records {
-        printer.result(format_args!("{:>8}  {:<10} {:>7.4} {:>7.4}", r.step, r.network, r.max_f, r.mae))?;
+        let [(_, a), (_, b)] = r.score.named();
+        printer.result(format_args!("{:>8}  {:<10} {a:>7.4} {b:>7.4}", r.step, r.network))?;
     }
     Ok(true)
 }

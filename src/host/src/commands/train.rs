@@ -1,11 +1,11 @@
 //! `inas train`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use inas_host::data::{Sample, read_list, read_list_leniently};
+use inas_host::data::{Sample, read_classes, read_list, read_list_leniently};
 use inas_host::supernet::Supernet;
-use inas_host::train::{Progress, RUN_PRESETS, RunFile, StepRecord, TrainConfig, TrainDir, Trainer};
+use inas_host::train::{Lesson, Progress, RUN_PRESETS, RunFile, StepRecord, TrainConfig, TrainDir, Trainer};
 use inas_space::Space;
 
 use super::{cancel_flag, hint};
@@ -25,15 +25,22 @@ pub(crate) struct Args {
     /// Validation list; without one nothing is validated.
     #[arg(long, value_name = "LIST")]
     pub(super) val_data: Option<PathBuf>,
+    /// Photos to pre-train the backbone on first: one folder a class, or `train` and `val` of such; default: the run
+    /// file's.
+    #[arg(long, value_name = "DIR")]
+    pub(super) pretrain_data: Option<PathBuf>,
     /// Folder of the run.
     #[arg(long, short, value_name = "DIR", default_value = "inas-run")]
     pub(super) out: PathBuf,
     /// Continue the run in the folder.
     #[arg(long)]
     pub(super) resume: bool,
-    /// Start from this checkpoint (safetensors or the release's .pth).
-    #[arg(long, value_name = "FILE")]
+    /// Start from this checkpoint (safetensors or the release's .pth); of a pre-training the backbone is taken.
+    #[arg(long, value_name = "FILE", conflicts_with = "pretrain_data")]
     pub(super) init: Option<PathBuf>,
+    /// Threads that compute; default: the run file's, else one a core.
+    #[arg(long)]
+    pub(super) threads: Option<usize>,
     /// Override a field of the run file, e.g. `train.ema_teacher=0.999`; can be repeated. `--show` prints all fields.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
@@ -68,9 +75,11 @@ impl Args {
             space: None,
             data: None,
             val_data: None,
+            pretrain_data: None,
             out,
             resume: false,
             init: None,
+            threads: None,
             set: Vec::new(),
             show: false,
             skip_bad: false,
@@ -106,17 +115,21 @@ impl Args {
         run.space = self.space.clone().or(run.space).or(Some("nano".into()));
         run.data = self.data.clone().or(run.data);
         run.val_data = self.val_data.clone().or(run.val_data);
+        run.pretrain_data = self.pretrain_data.clone().or(run.pretrain_data);
+        run.threads = self.threads.or(run.threads);
         let space = Space::load(run.space.as_deref().unwrap_or("nano"))?;
-        if run.train.px.is_empty() {
-            run.train.px = vec![space.input_px];
-        }
-        for side in &run.train.px {
-            space.resolutions(*side)?;
+        for config in [&mut run.train, &mut run.pretrain] {
+            if config.px.is_empty() {
+                config.px = vec![space.input_px];
+            }
+            for side in &config.px {
+                space.resolutions(*side)?;
+            }
         }
         Ok((run, space))
     }
 
-    fn samples(&self, list: &std::path::Path, printer: Printer) -> anyhow::Result<Vec<Sample>> {
+    fn samples(&self, list: &Path, printer: Printer) -> anyhow::Result<Vec<Sample>> {
         if !self.skip_bad {
             let form =
                 "a list holds one `image label` pair of relative paths a line; --skip-bad leaves out what is bad";
@@ -142,20 +155,72 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<TrainDir> {
     })?;
     let samples = args.samples(&list, printer)?;
     let validation = run.val_data.map(|list| args.samples(&list, printer)).transpose()?.unwrap_or_default();
-    let config = TrainConfig { batch: run.train.batch.min(samples.len()), ..run.train };
-    let net = match &args.init {
-        Some(path) => Supernet::load(space, path, &Device::Cpu)?,
-        None => Supernet::new(space, config.seed, &Device::Cpu)?,
+    if let Some(threads) = run.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1));
+        pool.build_global().map_err(|e| anyhow::anyhow!("cannot use {threads} threads: {e}"))?;
+    }
+    let config = run.train;
+    let device = Device::Cpu;
+    let net = match (&args.init, &run.pretrain_data) {
+        (Some(path), _) => Supernet::start_from(space, path, config.seed, &device)?,
+        (None, Some(photos)) => {
+            let backbone = pretrain(args, &space, photos, run.pretrain, printer)?;
+            Supernet::start_from(space, &backbone, config.seed, &device)?
+        }
+        (None, None) => Supernet::new(space, config.seed, &device)?,
     };
-    let values = net.params.count() as f64 / 1e6;
-    printer.note(format_args!(
-        "Training supernet `{}`, {values:.2} M values, {} images",
-        net.space.name,
-        samples.len()
-    ));
-    let bar = printer.bar("train", config.steps as u64);
+    train(net, "train", config, samples, &validation, args, &args.out, printer)?;
+    printer.note(format_args!("   Trained {}", dir.supernet().display()));
+    Ok(dir)
+}
+
+/// Pre-trains a backbone, unless that was done; the checkpoint's file.
+fn pretrain(
+    args: &Args,
+    space: &Space,
+    photos: &Path,
+    config: TrainConfig,
+    printer: Printer,
+) -> anyhow::Result<PathBuf> {
+    let dir = TrainDir::new(&args.out).pretraining();
+    let pretrained = dir.supernet();
+    if args.resume && pretrained.exists() {
+        return Ok(pretrained);
+    }
+    let split = |name: &str| Some(photos.join(name)).filter(|folder| folder.is_dir());
+    let form = "photos are looked for in one folder a class, or in `train` and `val` of such folders";
+    let (samples, classes) = hint(read_classes(&split("train").unwrap_or_else(|| photos.to_owned())), form)?;
+    let validation = match split("val").filter(|_| split("train").is_some()) {
+        Some(folder) => {
+            let (photos, found) = hint(read_classes(&folder), form)?;
+            anyhow::ensure!(found == classes, "`train` and `val` of {} hold different classes", folder.display());
+            photos
+        }
+        None => Vec::new(),
+    };
+    let net = Supernet::classifier(space.clone(), classes.len(), config.seed, &Device::Cpu)?;
+    train(net, "pre-train", config, samples, &validation, args, dir.path(), printer)?;
+    Ok(pretrained)
+}
+
+/// One training run with its progress.
+#[expect(clippy::too_many_arguments, reason = "each is one thing that a run is made of")]
+fn train<S: Lesson>(
+    net: Supernet,
+    what: &'static str,
+    config: TrainConfig,
+    samples: Vec<S>,
+    validation: &[S],
+    args: &Args,
+    dir: &Path,
+    printer: Printer,
+) -> anyhow::Result<()> {
+    let config = TrainConfig { batch: config.batch.min(samples.len()), ..config };
+    let (values, images) = (net.params.count() as f64 / 1e6, samples.len());
+    printer.note(format_args!("{what}: supernet `{}`, {values:.2} M values, {images} images", net.space.name));
+    let bar = printer.bar(what, config.steps as u64);
     let images = (config.batch * config.accumulate) as f64;
-    let trainer = Trainer::open(net, config, &args.out, args.resume)?;
+    let trainer = Trainer::open(net, config, dir, args.resume)?;
     bar.set_position(trainer.step() as u64);
     bar.reset_eta();
     let mut observer = |progress: &Progress<'_>| match progress {
@@ -164,15 +229,13 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<TrainDir> {
             bar.set_message(step_message(record, images));
         }
         Progress::Validated(records) => {
-            let networks: Vec<String> =
-                records.iter().map(|r| format!("{} max F {:.4} MAE {:.4}", r.network, r.max_f, r.mae)).collect();
+            let networks: Vec<String> = records.iter().map(|r| format!("{} {}", r.network, r.score)).collect();
             bar.suspend(|| printer.note(format_args!("  after step {}: {}", records[0].step, networks.join(", "))));
         }
     };
-    trainer.run(samples, &validation, &mut observer, cancel_flag())?;
+    trainer.run(samples, validation, &mut observer, cancel_flag())?;
     bar.finish();
-    printer.note(format_args!("   Trained {}", dir.supernet().display()));
-    Ok(dir)
+    Ok(())
 }
 
 fn step_message(record: &StepRecord, images: f64) -> String {

@@ -3,10 +3,10 @@ use std::path::PathBuf;
 /// What can go wrong while reading data.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A list file could not be read.
-    #[error("cannot read list {}: {source}", path.display())]
+    /// A list file or a folder of photos could not be read.
+    #[error("cannot read {}: {source}", path.display())]
     ReadList {
-        /// The list.
+        /// The list or folder.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
@@ -38,6 +38,14 @@ pub enum DataError {
         line: usize,
         /// What is wrong with the pair.
         source: Box<DataError>,
+    },
+    /// A folder that should hold one folder a class.
+    #[error("{} holds {found} folders; photos of at least 2 classes are needed, one folder a class", path.display())]
+    Classes {
+        /// The folder.
+        path: PathBuf,
+        /// Folders found.
+        found: usize,
     },
     /// A list names no pair, or a loader got no samples.
     #[error("no samples{}", path.as_ref().map(|p| format!(" in {}", p.display())).unwrap_or_default())]

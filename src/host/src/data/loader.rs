@@ -1,16 +1,19 @@
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use inas_runtime::preprocess::{label_into, normalise_into};
+use image::imageops::{self, FilterType};
+use image::{ImageBuffer, Pixel};
+use inas_runtime::preprocess::normalise_into;
 
 use super::cache::Cache;
 use super::plan::{Draw, plan};
-use super::{DataError, Result, Sample};
+use super::{DataError, Item, Result, Sample};
 
 /// How a [`Loader`] makes batches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LoaderOptions {
     /// Samples per batch.
     pub batch: usize,
@@ -20,6 +23,8 @@ pub struct LoaderOptions {
     pub shuffle: bool,
     /// Mirror each sample left to right with probability one half.
     pub flip: bool,
+    /// Take random parts of each sample that are at least this share of its area; 1: all of it.
+    pub least_area: f64,
     /// Leave out a last batch that is not full.
     pub drop_last: bool,
     /// Loading threads.
@@ -31,13 +36,14 @@ pub struct LoaderOptions {
 }
 
 impl Default for LoaderOptions {
-    /// Batches of 8, seed 0, list order without flips, nothing dropped, 2 threads 2 batches ahead, 2 GiB of cache.
+    /// Batches of 8, seed 0, list order without flips and crops, nothing dropped, 2 threads 2 batches ahead, 2 GiB of cache.
     fn default() -> Self {
         Self {
             batch: 8,
             seed: 0,
             shuffle: false,
             flip: false,
+            least_area: 1.0,
             drop_last: false,
             workers: 2,
             prefetch: 2,
@@ -51,7 +57,7 @@ impl Default for LoaderOptions {
 pub struct Batch {
     /// Normalised photos, NHWC `[n, px, px, 3]`.
     pub images: Vec<f32>,
-    /// Labels in 0..1, NHWC `[n, px, px, 1]`.
+    /// Labels: maps in 0..1, NHWC `[n, px, px, 1]`, or classes `[n]`.
     pub labels: Vec<f32>,
     /// Samples.
     pub n: usize,
@@ -63,15 +69,15 @@ pub struct Batch {
 
 /// Loads samples in batches, ahead of the consumer, in an order that depends on seed and epoch only.
 #[derive(Debug)]
-pub struct Loader {
-    samples: Arc<Vec<Sample>>,
+pub struct Loader<S = Sample> {
+    samples: Arc<Vec<S>>,
     options: LoaderOptions,
-    cache: Arc<Cache>,
+    cache: Arc<Cache<S>>,
 }
 
-impl Loader {
+impl<S: Item> Loader<S> {
     /// A loader of these samples; the files are opened when their turn comes.
-    pub fn new(samples: Vec<Sample>, options: LoaderOptions) -> Result<Self> {
+    pub fn new(samples: Vec<S>, options: LoaderOptions) -> Result<Self> {
         if samples.is_empty() {
             return Err(DataError::Empty { path: None });
         }
@@ -89,7 +95,7 @@ impl Loader {
     }
 
     /// The samples, in list order.
-    pub fn samples(&self) -> &[Sample] {
+    pub fn samples(&self) -> &[S] {
         &self.samples
     }
 
@@ -127,38 +133,52 @@ struct Job {
 }
 
 impl Job {
-    fn load(&self, samples: &[Sample], cache: &Cache) -> Result<Batch> {
+    fn load<S: Item>(&self, samples: &[S], cache: &Cache<S>) -> Result<Batch> {
         let (n, side) = (self.draws.len(), self.px as usize);
         if side == 0 {
             return Err(DataError::Zero { option: "the input size" });
         }
         let mut images = vec![0.0; n * side * side * 3];
-        let mut labels = vec![0.0; n * side * side];
+        let label_len = S::label_len(self.px);
+        let mut labels = vec![0.0; n * label_len];
         let mut paths = Vec::with_capacity(n);
-        let places = images.chunks_exact_mut(side * side * 3).zip(labels.chunks_exact_mut(side * side));
+        let places = images.chunks_exact_mut(side * side * 3).zip(labels.chunks_exact_mut(label_len));
         for (draw, (image, label)) in self.draws.iter().zip(places) {
             let sample = &samples[draw.sample];
-            let resized = cache.get(sample, self.px)?;
-            normalise_into(&resized.image, image);
-            label_into(&resized.label, label);
-            if draw.flip {
-                mirror(image, side, 3);
-                mirror(label, side, 1);
-            }
-            paths.push(sample.image.clone());
+            // A part is cut from a larger picture, so that it is not blurred.
+            let source_px = if draw.crop.is_some() { self.px * 5 / 4 } else { self.px };
+            let resized = cache.get(sample, source_px)?;
+            let shown = Shown { draw, px: self.px };
+            normalise_into(&shown.of(&resized.image, FilterType::Triangle), image);
+            let map = resized.label.as_ref().map(|label| shown.of(label, FilterType::Nearest));
+            sample.label_into(map.as_deref(), label);
+            paths.push(sample.image().to_owned());
         }
         Ok(Batch { images, labels, n, px: self.px, paths })
     }
 }
 
-/// Reverses the pixels of every row.
-fn mirror(values: &mut [f32], side: usize, channels: usize) {
-    for row in values.chunks_exact_mut(side * channels) {
-        for x in 0..side / 2 {
-            for c in 0..channels {
-                row.swap(x * channels + c, (side - 1 - x) * channels + c);
-            }
+/// How a sample looks in a batch.
+struct Shown<'a> {
+    draw: &'a Draw,
+    px: u32,
+}
+
+impl Shown<'_> {
+    fn of<'p, P>(&self, picture: &'p ImageBuffer<P, Vec<u8>>, filter: FilterType) -> Cow<'p, ImageBuffer<P, Vec<u8>>>
+    where
+        P: Pixel<Subpixel = u8> + 'static,
+    {
+        let mut shown = Cow::Borrowed(picture);
+        if let Some(crop) = self.draw.crop {
+            let [left, top, width, height] = crop.pixels(picture.width());
+            let part = imageops::crop_imm(picture, left, top, width, height);
+            shown = Cow::Owned(imageops::resize(&*part, self.px, self.px, filter));
         }
+        if self.draw.flip {
+            imageops::flip_horizontal_in_place(shown.to_mut());
+        }
+        shown
     }
 }
 
@@ -175,7 +195,7 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    fn start(loader: &Loader, jobs: Vec<Job>) -> Self {
+    fn start<S: Item>(loader: &Loader<S>, jobs: Vec<Job>) -> Self {
         let batches = jobs.len();
         let workers = loader.options.workers.min(batches);
         let mut shares: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();

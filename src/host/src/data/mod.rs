@@ -1,14 +1,18 @@
-//! Salient-object data: list files and a prefetching loader of training batches.
+//! Salient-object lists, class folders, and a prefetching loader of training batches of either.
 
 mod cache;
+mod classes;
 mod decode;
 mod error;
+mod item;
 mod list;
 mod loader;
 mod plan;
 
+pub use classes::{ClassPhoto, read_classes};
 pub use decode::{decode_label, decode_photo, decode_photo_bytes};
 pub use error::DataError;
+pub use item::Item;
 pub use list::{Sample, read_list, read_list_leniently};
 pub use loader::{Batch, Epoch, Loader, LoaderOptions};
 

@@ -1,17 +1,48 @@
-use rand::RngExt;
 use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::LoaderOptions;
 
 /// One sample's place in an epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Draw {
     /// Index into the loader's samples.
     pub(crate) sample: usize,
     /// Mirror left to right?
     pub(crate) flip: bool,
+    /// The part to take; all without one.
+    pub(crate) crop: Option<Crop>,
+}
+
+/// A part of a photo.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Crop {
+    /// Width and height as shares of the photo's.
+    size: (f64, f64),
+    /// Where it begins, as shares of what is left over.
+    at: (f64, f64),
+}
+
+impl Crop {
+    /// A part of at least this share of the area, its sides in a ratio of 3:4 to 4:3.
+    fn draw<R: Rng>(least: f64, rng: &mut R) -> Self {
+        let area = rng.random_range(least..=1.0);
+        let ratio = rng.random_range(f64::ln(0.75)..=f64::ln(4.0 / 3.0)).exp();
+        let size = ((area * ratio).sqrt().min(1.0), (area / ratio).sqrt().min(1.0));
+        Self { size, at: (rng.random(), rng.random()) }
+    }
+
+    /// Left, top, width and height in a square picture, px.
+    pub(crate) fn pixels(&self, side: u32) -> [u32; 4] {
+        let part = |share: f64, at: f64| {
+            let length = ((share * f64::from(side)).round() as u32).clamp(1, side);
+            ((at * f64::from(side - length)).round() as u32, length)
+        };
+        let ((left, width), (top, height)) = (part(self.size.0, self.at.0), part(self.size.1, self.at.1));
+        [left, top, width, height]
+    }
 }
 
 /// Order and flips of an epoch, cut into batches: a function of the sample count, the options and the epoch only.
@@ -21,8 +52,12 @@ pub(crate) fn plan(samples: usize, options: &LoaderOptions, epoch: u64) -> Vec<V
     if options.shuffle {
         order.shuffle(&mut rng);
     }
-    let draws: Vec<Draw> =
-        order.into_iter().map(|sample| Draw { sample, flip: options.flip && rng.random_bool(0.5) }).collect();
+    let mut draw = |sample| Draw {
+        sample,
+        flip: options.flip && rng.random_bool(0.5),
+        crop: (options.least_area < 1.0).then(|| Crop::draw(options.least_area, &mut rng)),
+    };
+    let draws: Vec<Draw> = order.into_iter().map(&mut draw).collect();
     let whole = |batch: &&[Draw]| !options.drop_last || batch.len() == options.batch;
     draws.chunks(options.batch).filter(whole).map(<[Draw]>::to_vec).collect()
 }

@@ -192,7 +192,7 @@ fn mismatched_pairs_and_zero_options_are_refused() {
     assert!(error.contains("is 160x160") && error.ends_with("wide.png is 20x10"), "{error}");
     assert!(matches!(loader.epoch(0, |_| 0).next().unwrap().unwrap_err(), DataError::Zero { .. }));
     assert!(Loader::new(samples, LoaderOptions { batch: 0, ..LoaderOptions::default() }).is_err());
-    assert!(Loader::new(Vec::new(), LoaderOptions::default()).is_err());
+    assert!(Loader::<Sample>::new(Vec::new(), LoaderOptions::default()).is_err());
 }
 
 #[test]
@@ -211,4 +211,63 @@ fn dropping_an_epoch_early_does_not_hang_and_the_cache_keeps_its_limit() {
 fn an_epoch_may_have_no_batch() {
     let options = LoaderOptions { batch: 99, drop_last: true, ..LoaderOptions::default() };
     assert!(epoch(&options, mini("val.lst"), 0, |_| 32).is_empty());
+}
+
+#[test]
+fn parts_lie_inside_and_are_large_enough() {
+    let options = LoaderOptions { least_area: 0.35, seed: 3, ..LoaderOptions::default() };
+    let draws: Vec<_> = plan(4000, &options, 0).into_iter().flatten().collect();
+    let mut areas = Vec::new();
+    for draw in &draws {
+        let [left, top, width, height] = draw.crop.unwrap().pixels(200);
+        assert!(left + width <= 200 && top + height <= 200 && width > 0 && height > 0);
+        areas.push(f64::from(width * height) / 40_000.0);
+    }
+    // A ratio that would reach over the edge is cut off, which takes some area.
+    assert!(areas.iter().all(|a| *a > 0.33));
+    assert!(areas.iter().any(|a| *a < 0.4) && areas.iter().any(|a| *a > 0.95));
+}
+
+#[test]
+fn a_part_shows_photo_and_label_alike() {
+    let sample = mini("train.lst").swap_remove(0);
+    let options = LoaderOptions { least_area: 0.3, flip: true, batch: 1, ..LoaderOptions::default() };
+    // The label as photo: what is shown of both must be the same picture.
+    let twin = Sample { image: sample.label.clone(), ..sample };
+    for number in 0..8 {
+        let batch = epoch(&options, vec![twin.clone()], number, |_| 64).swap_remove(0);
+        let bright = normalised_white();
+        let alike = batch.images.chunks(3).zip(&batch.labels).filter(|(rgb, l)| (rgb[0] > bright / 2.0) == (**l > 0.5));
+        assert!(alike.count() > 64 * 64 * 97 / 100);
+    }
+}
+
+/// The first channel of a white pixel.
+fn normalised_white() -> f32 {
+    let mut white = [0.0; 3];
+    inas_runtime::preprocess::normalise_into(&[255; 3], &mut white);
+    white[0]
+}
+
+#[test]
+fn classes_are_folders_in_the_order_of_their_names() {
+    let root = tempfile::tempdir().unwrap();
+    let photo = mini("train.lst")[0].image.clone();
+    for name in ["zebra/1.jpg", "ant/b.JPG", "ant/a.jpg", "ant/notes.txt"] {
+        let file = root.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::copy(&photo, file).unwrap();
+    }
+    let (photos, names) = read_classes(root.path()).unwrap();
+    assert_eq!(names, ["ant", "zebra"]);
+    let found: Vec<_> = photos.iter().map(|p| (p.image.file_name().unwrap().to_str().unwrap(), p.class)).collect();
+    assert_eq!(found, [("a.jpg", 0), ("b.JPG", 0), ("1.jpg", 1)]);
+    let loader = Loader::new(photos, LoaderOptions { batch: 2, ..LoaderOptions::default() }).unwrap();
+    let batches: Vec<_> = loader.epoch(0, |_| 32).map(Result::unwrap).collect();
+    assert_eq!(batches.iter().flat_map(|b| b.labels.clone()).collect::<Vec<_>>(), [0.0, 0.0, 1.0]);
+
+    std::fs::create_dir(root.path().join("empty")).unwrap();
+    assert!(read_classes(root.path()).unwrap_err().to_string().contains("empty"));
+    let error = read_classes(&root.path().join("zebra")).unwrap_err().to_string();
+    assert!(error.contains("one folder a class"), "{error}");
 }

@@ -154,7 +154,7 @@ pub(super) fn recalibrated(r: &Reference) -> Result<Check> {
 pub(super) fn training_step(r: &Reference) -> Result<Vec<Check>> {
     // A fresh copy: the step moves the running statistics and the weights.
     let mut net = r.net.clone();
-    net.params = net.params.deep_clone()?;
+    net.params = net.params.deep_copy()?;
     let archs = STEP_ORDER.map(|name| r.archs.get(name).cloned());
     let archs: Option<Vec<_>> = archs.into_iter().collect();
     let archs = archs.ok_or_else(|| ParityError::Folder(format!("archs.json needs {STEP_ORDER:?}")))?;

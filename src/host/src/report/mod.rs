@@ -44,8 +44,8 @@ pub fn scatter_svg(sum: &[(f64, f64)], calibrated: &[(f64, f64)]) -> Result<Stri
 }
 
 /// Learning curves as an SVG file: maximum F of validated sub-networks by step. Points are network, step, value.
-pub fn learning_curves(points: &[(&str, f64, f64)]) -> Result<String> {
-    plots::learning_curves(points)
+pub fn learning_curves(score: &'static str, points: &[(&str, f64, f64)]) -> Result<String> {
+    plots::learning_curves(score, points)
 }
 
 /// Writes `report.json` and `report.html` in `dir`, which is made if need be; returns the path of the page.

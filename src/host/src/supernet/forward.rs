@@ -61,10 +61,13 @@ pub enum Outputs {
     All,
     /// Level 0 only, as deployed.
     Finest,
+    /// The coarsest features of the backbone `[N, h, w, C]`, before transport and decoder.
+    Features,
 }
 
 impl Supernet {
-    /// Saliency maps `[N, H, W, 1]` in [0, 1], at the input's size, of the sub-network `arch`, without gradients.
+    /// Saliency maps `[N, H, W, 1]` in [0, 1], at the input's size, of the sub-network `arch`, without gradients; or its
+    /// features.
     ///
     /// `image`: `[N, H, W, 3]`, normalised.
     pub fn forward(
@@ -111,7 +114,10 @@ impl Supernet {
     ) -> Result<Vec<E::X>> {
         self.space.validate(arch)?;
         let mut pass = Pass { net: self, act: activation(self.space.activation), fixed, engine };
-        let levels = pass.backbone(arch, image)?;
+        let mut levels = pass.backbone(arch, image)?;
+        if outputs == Outputs::Features {
+            return Ok(levels.split_off(levels.len() - 1));
+        }
         let mut decoded =
             (0..levels.len()).map(|i| pass.transport(&arch.transport[i], i, &levels)).collect::<Result<Vec<_>>>()?;
         drop(levels);

@@ -27,8 +27,12 @@ pub(crate) struct Entry {
     pub(crate) buffer: bool,
 }
 
-/// Every tensor of the supernet of `space` (spec section 2): the largest network's, sliced by all others.
-pub(crate) fn entries(space: &Space) -> Vec<Entry> {
+/// Name of the linear classifier over the coarsest features, during pre-training.
+pub(crate) const CLASSIFIER: &str = "classifier";
+
+/// Every tensor of the supernet of `space` (spec section 2): the largest network's, sliced by all others; with a
+/// classifier over `classes` in pre-training.
+pub(crate) fn entries(space: &Space, classes: Option<usize>) -> Vec<Entry> {
     let mut layout = Layout { entries: Vec::new() };
     let max = space.max();
     let stem = max.stem as usize;
@@ -69,6 +73,11 @@ pub(crate) fn entries(space: &Space) -> Vec<Entry> {
             }
         }
         layout.conv(&format!("decoder.decoder_dict.level_{i}.conv.conv"), 1, channels, 1, false);
+    }
+    if let Some(classes) = classes {
+        let init = Init::Normal { fan_in: input, gain: 1.0 };
+        layout.push(format!("{CLASSIFIER}.weight"), &[classes, input], init, false);
+        layout.push(format!("{CLASSIFIER}.bias"), &[classes], Init::Zeros, false);
     }
     layout.entries
 }

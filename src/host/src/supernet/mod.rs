@@ -3,6 +3,7 @@
 //! Only the largest network's tensors exist; a sub-network reads their first rows, columns, layers and centre crops.
 //! Activations are `[N, H, W, C]`.
 
+mod classify;
 mod composed;
 mod engine;
 mod error;
@@ -25,6 +26,7 @@ pub use forward::{BatchNorm, Outputs, Statistics};
 pub use params::Params;
 pub(crate) use params::short;
 pub use recalibrate::recalibrate;
+pub(crate) use recalibrate::recalibrate_part;
 pub use reparam::Deployed;
 pub use sandwich::{Sandwich, Step};
 
@@ -47,7 +49,19 @@ pub struct Supernet {
 impl Supernet {
     /// A fresh supernet.
     pub fn new(space: Space, seed: u64, device: &Device) -> Result<Self> {
-        let params = Params::init(&space, seed, device)?;
+        let params = Params::init(&space, None, seed, device)?;
+        Ok(Self { space, params })
+    }
+
+    /// A fresh supernet with a classifier, to pre-train its backbone.
+    pub fn classifier(space: Space, classes: usize, seed: u64, device: &Device) -> Result<Self> {
+        let params = Params::init(&space, Some(classes), seed, device)?;
+        Ok(Self { space, params })
+    }
+
+    /// A supernet to train further; of a pre-training only the backbone is taken.
+    pub fn start_from(space: Space, path: &Path, seed: u64, device: &Device) -> Result<Self> {
+        let params = Params::start_from(&space, path, seed, device)?;
         Ok(Self { space, params })
     }
 

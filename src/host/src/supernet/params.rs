@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, Normal};
 
-use super::layout::{Entry, Init, entries};
+use super::layout::{CLASSIFIER, Entry, Init, entries};
 use super::{Error, Result};
 
 /// Trainable tensors and running statistics of a supernet, in the release's names and shapes.
@@ -22,44 +22,46 @@ pub struct Params {
 }
 
 impl Params {
-    /// Freshly initialised parameters; the same seed gives the same values.
-    pub fn init(space: &Space, seed: u64, device: &Device) -> Result<Self> {
+    /// Freshly initialised parameters, with a classifier over `classes` for pre-training; the same seed gives the same
+    /// values.
+    pub fn init(space: &Space, classes: Option<usize>, seed: u64, device: &Device) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        Self::build(space, device, |entry| Ok(initial(entry, &mut rng)?.to_device(device)?))
+        Self::build(space, classes, device, |entry| Ok(initial(entry, &mut rng)?.to_device(device)?))
     }
 
     /// Reads a checkpoint: safetensors, or the release's `.pth` (`{"params": …}`).
     ///
     /// Every tensor of the space must be there with its shape; others are refused.
     pub fn load(space: &Space, path: &Path, device: &Device) -> Result<Self> {
-        let read = |reason: candle_core::Error| Error::Checkpoint { path: path.into(), reason: short(&reason) };
-        if !path.exists() {
-            return Err(Error::Checkpoint { path: path.into(), reason: "no such file".into() });
+        Self::from_tensors(space, None, read(path, device)?, path, device)
+    }
+
+    /// As [`Self::load`], to start a training run: of a pre-training only the backbone, the rest is freshly initialised.
+    pub fn start_from(space: &Space, path: &Path, seed: u64, device: &Device) -> Result<Self> {
+        let mut tensors = read(path, device)?;
+        if tensors.keys().any(|name| name.starts_with(CLASSIFIER)) {
+            tensors.retain(|name, _| name.starts_with("backbone."));
+            let fresh = Self::init(space, None, seed, device)?;
+            tensors.extend(fresh.tensors().filter(|(name, _)| !name.starts_with("backbone.")));
         }
-        let tensors: HashMap<String, Tensor> = if path.extension().is_some_and(|e| e == "pth") {
-            let file = PthTensors::new(path, Some("params")).map_err(read)?;
-            let mut tensors = HashMap::new();
-            for name in file.tensor_infos().keys() {
-                if let Some(tensor) = file.get(name).map_err(read)? {
-                    tensors.insert(name.clone(), tensor.to_device(device)?);
-                }
-            }
-            tensors
-        } else {
-            candle_core::safetensors::load(path, device).map_err(read)?
-        };
-        Self::from_tensors(space, tensors, path, device)
+        Self::from_tensors(space, None, tensors, path, device)
+    }
+
+    /// Classes of the classifier, in pre-training.
+    pub fn classes(&self) -> Option<usize> {
+        self.weights.get(&format!("{CLASSIFIER}.bias")).map(|bias| bias.elem_count())
     }
 
     /// Parameters from the tensors of the file at `path`: all that the space needs, and no other.
     pub(crate) fn from_tensors(
         space: &Space,
+        classes: Option<usize>,
         mut tensors: HashMap<String, Tensor>,
         path: &Path,
         device: &Device,
     ) -> Result<Self> {
         let bad = |reason: String| Error::Checkpoint { path: path.into(), reason };
-        let params = Self::build(space, device, |entry| {
+        let params = Self::build(space, classes, device, |entry| {
             let tensor = tensors.remove(&entry.name);
             let tensor = tensor.ok_or_else(|| bad(format!("tensor `{}` is missing", entry.name)))?;
             if tensor.dims() != entry.shape {
@@ -77,9 +79,14 @@ impl Params {
         }
     }
 
-    fn build(space: &Space, device: &Device, mut make: impl FnMut(&Entry) -> Result<Tensor>) -> Result<Self> {
+    fn build(
+        space: &Space,
+        classes: Option<usize>,
+        device: &Device,
+        mut make: impl FnMut(&Entry) -> Result<Tensor>,
+    ) -> Result<Self> {
         let mut params = Self { weights: BTreeMap::new(), buffers: BTreeMap::new(), device: device.clone() };
-        for entry in entries(space) {
+        for entry in entries(space, classes) {
             let tensor = make(&entry)?;
             if entry.buffer {
                 params.buffers.insert(entry.name, tensor);
@@ -106,15 +113,6 @@ impl Params {
         weights.chain(self.buffers.iter().map(|(name, tensor)| (name.clone(), tensor.clone())))
     }
 
-    /// A copy that shares no storage; a plain clone shares the trainable tensors.
-    pub(crate) fn deep_clone(&self) -> Result<Self> {
-        let mut copy = self.clone();
-        for var in copy.weights.values_mut() {
-            *var = Var::from_tensor(&var.as_tensor().copy()?)?;
-        }
-        Ok(copy)
-    }
-
     /// Takes over the values of `other`, into the same variables.
     pub(crate) fn copy_from(&mut self, other: &Self) -> Result<()> {
         for (name, var) in &self.weights {
@@ -124,7 +122,7 @@ impl Params {
         Ok(())
     }
 
-    /// The same values in tensors of their own.
+    /// The same values in tensors of their own; a plain clone shares the trainable ones.
     pub(crate) fn deep_copy(&self) -> Result<Self> {
         let mut copy = self.clone();
         for var in copy.weights.values_mut() {
@@ -166,6 +164,25 @@ impl Params {
     pub fn count(&self) -> usize {
         self.weights.values().map(|v| v.elem_count()).sum()
     }
+}
+
+/// The tensors of a file: safetensors, or the release's `.pth`.
+fn read(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>> {
+    let failed = |reason: candle_core::Error| Error::Checkpoint { path: path.into(), reason: short(&reason) };
+    if !path.exists() {
+        return Err(Error::Checkpoint { path: path.into(), reason: "no such file".into() });
+    }
+    if path.extension().is_none_or(|e| e != "pth") {
+        return candle_core::safetensors::load(path, device).map_err(failed);
+    }
+    let file = PthTensors::new(path, Some("params")).map_err(failed)?;
+    let mut tensors = HashMap::new();
+    for name in file.tensor_infos().keys() {
+        if let Some(tensor) = file.get(name).map_err(failed)? {
+            tensors.insert(name.clone(), tensor.to_device(device)?);
+        }
+    }
+    Ok(tensors)
 }
 
 fn initial(entry: &Entry, rng: &mut ChaCha8Rng) -> candle_core::Result<Tensor> {

@@ -12,10 +12,20 @@ use super::{Error, Result, Supernet};
 ///
 /// The shared running statistics fit no sub-network; they are neither read nor changed. `batches`: `[N, H, W, 3]`.
 pub fn recalibrate(net: &Supernet, arch: &Architecture, batches: &[Tensor]) -> Result<Statistics> {
+    recalibrate_part(net, arch, batches, Outputs::Finest)
+}
+
+/// As [`recalibrate`], of what these outputs need.
+pub(crate) fn recalibrate_part(
+    net: &Supernet,
+    arch: &Architecture,
+    batches: &[Tensor],
+    outputs: Outputs,
+) -> Result<Statistics> {
     let mut sums: BTreeMap<String, (Tensor, Tensor)> = BTreeMap::new();
     for image in batches {
         let mut seen = Vec::new();
-        net.forward(arch, image, &mut BatchNorm::Observe(&mut seen), Outputs::Finest)?;
+        net.forward(arch, image, &mut BatchNorm::Observe(&mut seen), outputs)?;
         for (name, stats) in seen {
             let sum = match sums.remove(&name) {
                 None => (stats.mean, stats.var),

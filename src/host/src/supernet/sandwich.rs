@@ -60,48 +60,70 @@ impl Supernet {
     /// sandwich's fields change that.
     /// One sub-network's graph is alive at a time.
     pub fn sandwich(&mut self, image: &Tensor, label: &Tensor, sandwich: &Sandwich, keep_maps: bool) -> Result<Step> {
-        let mut step = Step { losses: Vec::new(), grads: BTreeMap::new(), maps: Vec::new() };
+        let mut kept = Vec::new();
         let mut teacher = sandwich.teacher.clone();
+        let mut step = self.each(&sandwich.archs, image, Outputs::All, |which, maps| {
+            let loss = deep_supervision(maps, sandwich.aux_weight, |map| match &teacher {
+                Some(soft) if which > 0 && sandwich.distill => ops::mse_loss(map, soft),
+                _ => ops::bce_loss(map, label),
+            })?;
+            if teacher.is_none() {
+                teacher = Some(maps[0].detach());
+            }
+            if keep_maps {
+                kept.push(maps.iter().map(Tensor::detach).collect());
+            }
+            Ok(loss)
+        })?;
+        step.maps = kept;
+        Ok(step)
+    }
+
+    /// Losses of sub-networks on one batch, and summed gradients of the parameters; `loss` gets the number of the
+    /// network and its outputs, and may use more parameters.
+    pub(super) fn each(
+        &mut self,
+        archs: &[Architecture],
+        image: &Tensor,
+        outputs: Outputs,
+        mut loss: impl FnMut(usize, &[Tensor]) -> candle_core::Result<Tensor>,
+    ) -> Result<Step> {
+        let mut step = Step { losses: Vec::new(), grads: BTreeMap::new(), maps: Vec::new() };
         let mut gradients = Gradients::new();
-        for (which, arch) in sandwich.archs.iter().enumerate() {
+        for (which, arch) in archs.iter().enumerate() {
             let learn = |maps: &[Tensor]| {
-                let loss = deep_supervision(maps, sandwich.aux_weight, |map| match &teacher {
-                    Some(soft) if which > 0 && sandwich.distill => ops::mse_loss(map, soft),
-                    _ => ops::bce_loss(map, label),
-                })?;
+                let loss = loss(which, maps)?;
                 let value = loss.to_scalar::<f32>()?;
                 if !value.is_finite() {
                     return Err(Error::LossNotFinite { loss: value, which });
                 }
                 Ok((value, loss.backward()?))
             };
-            let (maps, value) = if has_tape(image.device()) {
-                self.on_tape(arch, image, learn, &mut gradients)?
+            let sums = (&mut gradients, &mut step.grads);
+            step.losses.push(if has_tape(image.device()) {
+                self.on_tape(arch, image, outputs, learn, sums)?.1
             } else {
-                self.composed(arch, image, learn, &mut step.grads)?
-            };
-            step.losses.push(value);
-            if teacher.is_none() {
-                teacher = Some(maps[0].clone());
-            }
-            if keep_maps {
-                step.maps.push(maps);
-            }
+                self.composed(arch, image, outputs, learn, sums.1)?.1
+            });
         }
-        step.grads.extend(gradients.into_tensors()?);
+        for (name, grad) in gradients.into_tensors()? {
+            add(&mut step.grads, name, grad)?;
+        }
         Ok(step)
     }
 
-    /// Maps and loss of one sub-network; its gradients are added to `sums`.
+    /// Outputs and loss of one sub-network; gradients are added to those of the tape, or, of parameters that only the
+    /// loss uses, to the others.
     pub(super) fn on_tape(
         &mut self,
         arch: &Architecture,
         image: &Tensor,
+        outputs: Outputs,
         learn: impl FnOnce(&[Tensor]) -> Result<(f32, GradStore)>,
-        sums: &mut Gradients<f32>,
+        (sums, others): (&mut Gradients<f32>, &mut BTreeMap<String, Tensor>),
     ) -> Result<(Vec<Tensor>, f32)> {
         let mut tape = Tape::new(true);
-        let values = self.run(&mut tape, arch, image, None, Outputs::All)?;
+        let values = self.run(&mut tape, arch, image, None, outputs)?;
         self.params.track(&tape.seen)?;
         // The losses see the maps as variables; what they give starts the way back.
         let vars = values.iter().map(|v| Var::from_tensor(&v.to_tensor()?)).collect::<candle_core::Result<Vec<_>>>()?;
@@ -109,6 +131,7 @@ impl Supernet {
         let (loss, mut grads) = learn(&maps)?;
         let seeds = values.into_iter().zip(&vars).filter_map(|(v, var)| Some((v, grads.remove(var)?))).collect();
         tape.backward(seeds, sums)?;
+        self.params.collect(&mut grads, others)?;
         Ok((maps.iter().map(Tensor::detach).collect(), loss))
     }
 
@@ -117,24 +140,27 @@ impl Supernet {
         &mut self,
         arch: &Architecture,
         image: &Tensor,
+        outputs: Outputs,
         learn: impl FnOnce(&[Tensor]) -> Result<(f32, GradStore)>,
         sums: &mut BTreeMap<String, Tensor>,
     ) -> Result<(Vec<Tensor>, f32)> {
         let mut engine = Composed::new(true);
-        let maps = self.run(&mut engine, arch, image, None, Outputs::All)?;
+        let maps = self.run(&mut engine, arch, image, None, outputs)?;
         self.params.track(&engine.seen())?;
         let (loss, mut grads) = learn(&maps)?;
-        for (name, var) in &self.params.weights {
-            if let Some(grad) = grads.remove(var) {
-                let sum = match sums.remove(name) {
-                    Some(sum) => (sum + grad)?,
-                    None => grad,
-                };
-                sums.insert(name.clone(), sum);
-            }
-        }
+        self.params.collect(&mut grads, sums)?;
         Ok((maps.iter().map(Tensor::detach).collect(), loss))
     }
+}
+
+/// Adds a gradient to the sum under its name.
+fn add(sums: &mut BTreeMap<String, Tensor>, name: String, grad: Tensor) -> candle_core::Result<()> {
+    let sum = match sums.remove(&name) {
+        Some(sum) => (sum + grad)?,
+        None => grad,
+    };
+    sums.insert(name, sum);
+    Ok(())
 }
 
 /// Loss of level 0 plus the weighted losses of the coarser levels.
@@ -142,7 +168,7 @@ fn deep_supervision(
     maps: &[Tensor],
     weight: f64,
     loss: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
-) -> Result<Tensor> {
+) -> candle_core::Result<Tensor> {
     let mut total = loss(&maps[0])?;
     for map in maps[1..].iter().filter(|_| weight > 0.0) {
         total = (total + (loss(map)? * weight)?)?;
@@ -151,6 +177,16 @@ fn deep_supervision(
 }
 
 impl super::Params {
+    /// Adds up the gradients of the parameters, taken out of a store.
+    fn collect(&self, grads: &mut GradStore, sums: &mut BTreeMap<String, Tensor>) -> Result<()> {
+        for (name, var) in &self.weights {
+            if let Some(grad) = grads.remove(var) {
+                add(sums, name.clone(), grad)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Moves the running statistics towards those of a batch, over the channels that were used.
     ///
     /// `num_batches_tracked` stays as it is: with a fixed momentum nothing reads it, and the release does not count

@@ -7,7 +7,7 @@ use inas_space::{ActivationKind, Space};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Deployed, Error, Supernet, recalibrate};
+use super::{Deployed, Error, Outputs, Sandwich, Supernet, recalibrate};
 
 const PX: usize = 64;
 
@@ -110,10 +110,12 @@ fn the_tape_computes_what_candles_graph_does() {
         };
         let buffers = net.params.buffers.clone();
         let mut on_tape = inas_nn::tape::Gradients::new();
-        let (maps, loss) = net.on_tape(&arch, &image, learn, &mut on_tape).unwrap();
+        let (maps, loss) = net
+            .on_tape(&arch, &image, Outputs::All, learn, (&mut on_tape, &mut std::collections::BTreeMap::new()))
+            .unwrap();
         let running = std::mem::replace(&mut net.params.buffers, buffers);
         let mut composed = std::collections::BTreeMap::new();
-        let (want_maps, want_loss) = net.composed(&arch, &image, learn, &mut composed).unwrap();
+        let (want_maps, want_loss) = net.composed(&arch, &image, Outputs::All, learn, &mut composed).unwrap();
         assert!((loss - want_loss).abs() < 1e-5 * want_loss, "{loss} {want_loss}");
         for (a, b) in maps.iter().zip(&want_maps) {
             let difference = largest(&(a - b).unwrap());
@@ -135,4 +137,52 @@ fn the_tape_computes_what_candles_graph_does() {
 
 fn largest(t: &Tensor) -> f32 {
     t.abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+}
+
+#[test]
+fn a_classifier_learns_through_the_whole_backbone() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let space = Space::preset("nano").unwrap();
+    let mut net = Supernet::classifier(space, 3, 0, &Device::Cpu).unwrap();
+    for (name, var) in &net.params.weights {
+        // The last scale of every layer starts at zero, which hides what is before it.
+        if name.ends_with("point_linear.bn.bn.weight") {
+            var.set(&var.as_tensor().ones_like().unwrap()).unwrap();
+        }
+    }
+    let image = images(&mut rng, 6);
+    let classes = Tensor::new(&[0f32, 1.0, 2.0, 2.0, 1.0, 0.0], &Device::Cpu).unwrap();
+    let sandwich = Sandwich::draw(&net.space, 1, &mut rng);
+    let step = net.classification(&image, &classes, 0.1, &sandwich).unwrap();
+    let backbone = |name: &&String| name.starts_with("backbone.") || name.starts_with("classifier.");
+    assert!(step.grads.keys().all(|name| backbone(&name)));
+    let without: Vec<_> =
+        net.params.weights.keys().filter(backbone).filter(|name| !step.grads.contains_key(*name)).collect();
+    // Only shortcuts that change nothing have no use for their convolution.
+    assert!(without.iter().all(|name| name.contains("identity_conv")), "{without:?}");
+
+    // Along a random direction, the largest network's loss changes as its gradient says.
+    let largest = Sandwich::of(vec![net.space.max()]);
+    let grads = net.classification(&image, &classes, 0.1, &largest).unwrap().grads;
+    let direction: Vec<_> = grads.keys().map(|name| (name, noise(&mut rng, grads[name].dims()))).collect();
+    let slope: f64 = direction.iter().map(|(name, d)| inner(&grads[*name], d)).sum();
+    let mut loss_at = |t: f64| {
+        for (name, d) in &direction {
+            let var = &net.params.weights[*name];
+            var.set(&(var.as_tensor().detach() + (d * t).unwrap()).unwrap()).unwrap();
+        }
+        let loss = f64::from(net.classification(&image, &classes, 0.1, &largest).unwrap().losses[0]);
+        for (name, d) in &direction {
+            let var = &net.params.weights[*name];
+            var.set(&(var.as_tensor().detach() - (d * t).unwrap()).unwrap()).unwrap();
+        }
+        loss
+    };
+    let t = 1e-4;
+    let measured = (loss_at(t) - loss_at(-t)) / (2.0 * t);
+    assert!((measured - slope).abs() < 0.02 * slope.abs().max(1.0), "{measured} {slope}");
+}
+
+fn inner(a: &Tensor, b: &Tensor) -> f64 {
+    (a * b).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().into()
 }

@@ -60,9 +60,9 @@ impl Trainer {
         let optimizer: BTreeMap<String, Tensor> = take(&mut tensors, OPTIMIZER);
         let teacher: HashMap<String, Tensor> = take(&mut tensors, TEACHER);
         if let Some(net) = &mut self.teacher {
-            net.params.copy_from(&Params::from_tensors(&net.space, teacher, &path, &device)?)?;
+            net.params.copy_from(&Params::from_tensors(&net.space, net.params.classes(), teacher, &path, &device)?)?;
         }
-        let loaded = Params::from_tensors(&self.net.space, tensors, &path, &device)?;
+        let loaded = Params::from_tensors(&self.net.space, self.net.params.classes(), tensors, &path, &device)?;
         self.net.params.copy_from(&loaded)?;
         self.adam.load_state(&optimizer).map_err(|e| bad(short(&e)))?;
         self.step = step.to_scalar::<i64>()? as usize;

@@ -48,6 +48,10 @@ pub struct TrainConfig {
     pub ema_teacher: f64,
     /// Mirror images at random.
     pub flip: bool,
+    /// Take random parts of the images, at least this share of their area; 1: all of them.
+    pub least_area: f64,
+    /// Share of the truth that goes to all classes alike, in pre-training.
+    pub label_smoothing: f64,
     /// New order of the images each epoch.
     pub shuffle: bool,
     /// Seed of every draw.
@@ -79,6 +83,8 @@ impl Default for TrainConfig {
             distill: true,
             ema_teacher: 0.0,
             flip: true,
+            least_area: 1.0,
+            label_smoothing: 0.1,
             shuffle: true,
             seed: 0,
             checkpoint_every: 500,
@@ -91,7 +97,11 @@ impl Default for TrainConfig {
 
 impl TrainConfig {
     /// Refuses values that no run can use.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check(&self, pretraining: bool) -> Result<()> {
+        if pretraining && self.ema_teacher > 0.0 {
+            let reason = "is not there in pre-training".into();
+            return Err(TrainError::Field { field: "ema_teacher", reason });
+        }
         let counts = [
             ("steps", self.steps),
             ("batch", self.batch),
@@ -110,6 +120,14 @@ impl TrainConfig {
             let reason = format!("must be in 0..1, not {}", self.ema_teacher);
             return Err(TrainError::Field { field: "ema_teacher", reason });
         }
+        for (field, value, good) in [
+            ("least_area", self.least_area, self.least_area > 0.0 && self.least_area <= 1.0),
+            ("label_smoothing", self.label_smoothing, (0.0..1.0).contains(&self.label_smoothing)),
+        ] {
+            if !good {
+                return Err(TrainError::Field { field, reason: format!("must be a share, not {value}") });
+            }
+        }
         if self.px.is_empty() || self.px.contains(&0) {
             return Err(TrainError::Field { field: "px", reason: "needs positive image sides".into() });
         }
@@ -118,7 +136,7 @@ impl TrainConfig {
 }
 
 /// A run file: what to train, on what, how.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunFile {
     /// Preset or space file.
@@ -127,8 +145,29 @@ pub struct RunFile {
     pub data: Option<PathBuf>,
     /// Validation list; in a file, relative to it.
     pub val_data: Option<PathBuf>,
+    /// Photos to pre-train the backbone on, one folder a class, or `train` and `val` of such; in a file, relative to it.
+    pub pretrain_data: Option<PathBuf>,
+    /// Threads that compute; without it one a core. Results do not depend on it.
+    pub threads: Option<usize>,
     /// Settings.
     pub train: TrainConfig,
+    /// Settings of the pre-training.
+    pub pretrain: TrainConfig,
+}
+
+impl Default for RunFile {
+    fn default() -> Self {
+        let pretrain = TrainConfig { least_area: 0.35, head_lr_factor: 1.0, ..TrainConfig::default() };
+        Self {
+            space: None,
+            data: None,
+            val_data: None,
+            pretrain_data: None,
+            threads: None,
+            train: TrainConfig::default(),
+            pretrain,
+        }
+    }
 }
 
 impl RunFile {
@@ -143,7 +182,7 @@ impl RunFile {
         let mut run: Self = run_from_toml(&text, name, overrides)?;
         if preset.is_none() {
             let root = path.parent().unwrap_or(Path::new(""));
-            for list in [&mut run.data, &mut run.val_data].into_iter().flatten() {
+            for list in [&mut run.data, &mut run.val_data, &mut run.pretrain_data].into_iter().flatten() {
                 *list = root.join(&*list);
             }
         }
@@ -151,8 +190,11 @@ impl RunFile {
     }
 }
 
-/// A run file of any kind from its text; then each `key=value` of `overrides`.
-pub fn run_from_toml<T: serde::de::DeserializeOwned>(text: &str, name: &str, overrides: &[String]) -> Result<T> {
+/// A run file of any kind from its text; then each `key=value` of `overrides`. What is not named has its default.
+pub fn run_from_toml<T>(text: &str, name: &str, overrides: &[String]) -> Result<T>
+where
+    T: Default + Serialize + serde::de::DeserializeOwned,
+{
     let bad = |reason: String| TrainError::RunFile { name: name.to_owned(), reason };
     let mut table: toml::Table = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
     for entry in overrides {
@@ -160,7 +202,19 @@ pub fn run_from_toml<T: serde::de::DeserializeOwned>(text: &str, name: &str, ove
             entry.split_once('=').ok_or_else(|| bad(format!("`{entry}` is not of the form key=value")))?;
         set(&mut table, key.trim(), value.trim()).map_err(|reason| bad(format!("`{entry}`: {reason}")))?;
     }
-    table.try_into().map_err(|e: toml::de::Error| bad(e.message().to_owned()))
+    let mut whole = toml::Table::try_from(T::default()).map_err(|e| bad(e.to_string()))?;
+    merge(&mut whole, table);
+    whole.try_into().map_err(|e: toml::de::Error| bad(e.message().to_owned()))
+}
+
+/// Lays a table over another, section by section.
+fn merge(whole: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (whole.get_mut(&key), value) {
+            (Some(toml::Value::Table(section)), toml::Value::Table(over)) => merge(section, over),
+            (_, value) => drop(whole.insert(key, value)),
+        }
+    }
 }
 
 /// Sets a dotted key; what is no TOML value is taken as text.
@@ -191,7 +245,8 @@ mod tests {
         for (name, _) in RUN_PRESETS {
             let run = of(name);
             assert_eq!(run.space.as_deref(), Some(name));
-            run.train.check().unwrap();
+            run.train.check(false).unwrap();
+            run.pretrain.check(true).unwrap();
         }
     }
 

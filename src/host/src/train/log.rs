@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::events::Events;
-use super::validate::{ValidationRecord, best_of, mean_f};
+use super::validate::{ValidationRecord, best_of, mean_score};
 use super::{Result, StepRecord, TrainError, Trainer, checkpoint};
 
 pub(super) struct Log {
@@ -15,7 +15,7 @@ pub(super) struct Log {
     validation: Lines,
     events: Events,
     events_dir: PathBuf,
-    /// Best mean max F so far.
+    /// Best mean score so far.
     best: Option<f64>,
 }
 
@@ -55,11 +55,13 @@ impl Log {
     pub(super) fn validated(&mut self, records: &[ValidationRecord]) -> Result<bool> {
         for record in records {
             self.validation.add(record)?;
-            let values =
-                [(format!("max_f/{}", record.network), record.max_f), (format!("mae/{}", record.network), record.mae)];
+            let values = record.score.named().map(|(name, value)| {
+                let name = name.to_lowercase().replace(' ', "_");
+                (format!("{name}/{}", record.network), value)
+            });
             self.scalars(record.step, &values)?;
         }
-        let mean = mean_f(records);
+        let mean = mean_score(records);
         let better = self.best.is_none_or(|best| mean > best);
         if better {
             self.best = Some(mean);

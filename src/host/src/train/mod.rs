@@ -1,9 +1,10 @@
-//! Training a supernet by the sandwich rule (thesis section 3.2.2, spec section 3).
+//! Training a supernet by the sandwich rule (thesis section 3.2.2, spec section 3), and pre-training its backbone.
 
 mod checkpoint;
 mod config;
 mod error;
 mod events;
+mod lesson;
 mod log;
 mod validate;
 
@@ -19,13 +20,14 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Batch, Loader, LoaderOptions, Sample};
+use crate::data::{Batch, Loader, LoaderOptions};
 use crate::supernet::{BatchNorm, Outputs, Sandwich, Step, Supernet};
 use log::Log;
 use validate::Validation;
 
 pub use config::{HEAD_LR_FACTOR, RUN_PRESETS, RunFile, TrainConfig, run_from_toml};
 pub use error::{Result, TrainError};
+pub use lesson::{ClassExam, Lesson, Score};
 pub use validate::ValidationRecord;
 
 /// What a step did, as kept in `metrics.jsonl`.
@@ -60,6 +62,11 @@ impl TrainDir {
         Self(dir.to_owned())
     }
 
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Configuration of the run.
     pub fn config(&self) -> PathBuf {
         self.0.join("train.json")
@@ -73,6 +80,12 @@ impl TrainDir {
     /// Latest state: weights, optimiser, step.
     pub fn checkpoint(&self) -> PathBuf {
         self.0.join("checkpoint.safetensors")
+    }
+
+    /// Folder of the pre-training.
+    #[must_use]
+    pub fn pretraining(&self) -> Self {
+        Self(self.0.join("pretrain"))
     }
 
     /// The trained supernet in the release's names.
@@ -136,7 +149,7 @@ impl Trainer {
     ///
     /// Without `resume` a folder that holds a checkpoint is refused; with it, a different configuration or space is.
     pub fn open(net: Supernet, config: TrainConfig, dir: &Path, resume: bool) -> Result<Self> {
-        config.check()?;
+        config.check(net.params.classes().is_some())?;
         let place = TrainDir::new(dir);
         std::fs::create_dir_all(dir).map_err(|e| TrainError::io(dir, e))?;
         let started = place.checkpoint().exists();
@@ -171,10 +184,10 @@ impl Trainer {
     /// Sets a checkpoint every `checkpoint_every` steps, at the end, and when `cancel` is raised (then
     /// [`TrainError::Interrupted`] is returned). A resumed run equals an uninterrupted one bit for bit: every random
     /// choice is a function of the seed and the step.
-    pub fn run(
+    pub fn run<S: Lesson>(
         mut self,
-        samples: Vec<Sample>,
-        validation: &[Sample],
+        samples: Vec<S>,
+        validation: &[S],
         observer: &mut dyn FnMut(&Progress<'_>),
         cancel: &AtomicBool,
     ) -> Result<Supernet> {
@@ -182,6 +195,7 @@ impl Trainer {
             batch: self.config.batch,
             seed: self.config.seed,
             flip: self.config.flip,
+            least_area: self.config.least_area,
             shuffle: self.config.shuffle,
             ..LoaderOptions::default()
         };
@@ -207,7 +221,7 @@ impl Trainer {
                 let batch = batch?;
                 sum.data_seconds += waiting.elapsed().as_secs_f64();
                 position += 1;
-                self.learn(&batch, &mut sum)?;
+                self.learn::<S>(&batch, &mut sum)?;
                 if !position.is_multiple_of(parts) {
                     waiting = Instant::now();
                     continue;
@@ -249,12 +263,11 @@ impl Trainer {
     }
 
     /// Adds a batch's losses and gradients. All batches of a step teach the same sub-networks.
-    fn learn(&mut self, batch: &Batch, sum: &mut Accumulated) -> Result<()> {
+    fn learn<S: Lesson>(&mut self, batch: &Batch, sum: &mut Accumulated) -> Result<()> {
         let start = Instant::now();
         let (n, px) = (batch.n, batch.px as usize);
         let device = self.net.params.device().clone();
         let image = Tensor::from_slice(&batch.images, (n, px, px, 3), &device)?;
-        let label = Tensor::from_slice(&batch.labels, (n, px, px, 1), &device)?;
         let (_, mut rng) = self.draws(self.step);
         let mut sandwich = Sandwich::draw(&self.net.space, self.config.random_subnets, &mut rng);
         sandwich.aux_weight = self.config.aux_weight;
@@ -265,7 +278,7 @@ impl Trainer {
                 let bn = &mut BatchNorm::Observe(&mut Vec::new());
                 sandwich.teacher = Some(teacher.forward(&sandwich.archs[0], &image, bn, Outputs::Finest)?.remove(0));
             }
-            self.net.sandwich(&image, &label, &sandwich, false)
+            S::learn(&mut self.net, &image, batch, &sandwich, &self.config)
         })
         .map_err(|source| TrainError::Step {
             step: self.step,

@@ -7,9 +7,8 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::lesson::{Lesson, Score};
 use super::{Result, TrainConfig, Trainer};
-use crate::data::Sample;
-use crate::evaluate::Images;
 
 /// Stream of the generator that draws the validated sub-networks; steps use the streams from 1 on.
 const STREAM: u64 = 0;
@@ -21,53 +20,47 @@ pub struct ValidationRecord {
     pub step: usize,
     /// `max`, `min`, or `random1` and so on: the same networks every time.
     pub network: String,
-    /// Maximum F of averaged precision and recall, 0..1.
-    pub max_f: f64,
-    /// Mean absolute error, 0..1.
-    pub mae: f64,
+    /// How good it is.
+    #[serde(flatten)]
+    pub score: Score,
 }
 
 /// What validation needs: the same images and networks every time.
-pub(super) struct Validation {
-    images: Images,
+pub(super) struct Validation<S: Lesson> {
+    exam: S::Exam,
     networks: Vec<(String, Architecture)>,
 }
 
-impl Validation {
-    pub(super) fn new(
-        trainer: &Trainer,
-        config: &TrainConfig,
-        training: &[Sample],
-        validation: &[Sample],
-    ) -> Result<Self> {
+impl<S: Lesson> Validation<S> {
+    pub(super) fn new(trainer: &Trainer, config: &TrainConfig, training: &[S], validation: &[S]) -> Result<Self> {
         let (space, device) = (&trainer.net.space, trainer.net.params.device());
         let px = config.px.iter().copied().max().unwrap_or(space.input_px);
-        let images = Images::new(training.to_vec(), config.calibration, validation, px, config.seed, device)?;
+        let exam = S::exam(training, validation, px, config, device)?;
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         rng.set_stream(STREAM);
         let mut networks = vec![("max".to_owned(), space.max()), ("min".to_owned(), space.min())];
         networks.extend((1..=config.validate_random).map(|i| (format!("random{i}"), space.uniform(&mut rng))));
-        Ok(Self { images, networks })
+        Ok(Self { exam, networks })
     }
 
     /// Scores after `trainer`'s present step, with BN recalibrated for each network.
     pub(super) fn run(&self, trainer: &Trainer) -> Result<Vec<ValidationRecord>> {
         let record = |(network, arch): &(String, Architecture)| {
-            let score = self.images.score(&trainer.net, arch)?;
-            Ok(ValidationRecord { step: trainer.step, network: network.clone(), max_f: score.max_f, mae: score.mae })
+            let score = S::score(&self.exam, &trainer.net, arch)?;
+            Ok(ValidationRecord { step: trainer.step, network: network.clone(), score })
         };
         self.networks.iter().map(record).collect()
     }
 }
 
-/// Mean max F of one validation's networks: what "best" means.
-pub(super) fn mean_f(records: &[ValidationRecord]) -> f64 {
-    records.iter().map(|r| r.max_f).sum::<f64>() / records.len().max(1) as f64
+/// Mean score of one validation's networks: what "best" means.
+pub(super) fn mean_score(records: &[ValidationRecord]) -> f64 {
+    records.iter().map(|r| r.score.main()).sum::<f64>() / records.len().max(1) as f64
 }
 
-/// The best mean max F of the validations in a file.
+/// The best mean score of the validations in a file.
 pub(super) fn best_of(records: &[ValidationRecord]) -> Option<f64> {
-    let means = records.chunk_by(|a, b| a.step == b.step).map(mean_f);
+    let means = records.chunk_by(|a, b| a.step == b.step).map(mean_score);
     means.reduce(f64::max)
 }
 

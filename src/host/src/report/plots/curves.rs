@@ -8,17 +8,17 @@ use plotters::prelude::Color;
 use super::axes::{Axis, chart};
 use super::{BLUE, GREEN, ORANGE, Result, Size, draw, px};
 
-/// Maximum F by step as a file of its own: the largest network blue, the smallest orange, random ones green. Points are
+/// A score by step as a file of its own: the largest network blue, the smallest orange, random ones green. Points are
 /// network, step, value.
-pub(in crate::report) fn learning_curves(points: &[(&str, f64, f64)]) -> Result<String> {
+pub(in crate::report) fn learning_curves(score: &'static str, points: &[(&str, f64, f64)]) -> Result<String> {
     let mut lines: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
     for (network, step, value) in points {
         lines.entry(network).or_default().push((*step, *value));
     }
     let last = points.iter().fold(0.0, |last: f64, p| last.max(p.1));
     let x = Axis::counts("Step (blue: largest, orange: smallest, green: random sub-networks)", 0.0, last);
-    let y = Axis::over("Maximum F", points.iter().map(|p| p.2));
-    let label = format!("Line plot of the maximum F of {} sub-networks up to step {last}", lines.len());
+    let y = Axis::over(score, points.iter().map(|p| p.2));
+    let label = format!("Line plot of {score} of {} sub-networks up to step {last}", lines.len());
     let svg = draw("the learning curves", &label, Size::BAND, "plot", |area| {
         let mut chart = chart(area, &x, &y)?;
         for (network, line) in lines {
