@@ -77,8 +77,7 @@ struct Case {
 
 impl Case {
     fn open(tensors: &HashMap<String, Tensor>, topology: bool) -> Self {
-        let numbers: Vec<usize> =
-            tensors["shape"].to_vec1::<u32>().unwrap().into_iter().map(|n| n as usize).collect();
+        let numbers: Vec<usize> = tensors["shape"].to_vec1::<u32>().unwrap().into_iter().map(|n| n as usize).collect();
         let relaxation: Box<dyn Relaxation> = if topology {
             let rule = EdgeRule::Two;
             Box::new(Topology { retained: retained(), rule, share: false, temperature: 10.0, op_temperature: 0.01 })

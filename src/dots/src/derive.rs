@@ -21,10 +21,8 @@ fn best(row: &[f64; 8]) -> (Op, f64) {
 /// The operation of largest weight in each group on each edge (thesis equations 2.15 and 2.16). Zero may win.
 pub fn retain_groups(scores: &Table, groups: &[Vec<Op>]) -> Vec<Vec<Op>> {
     let edge = |row: &[f64; 8]| {
-        let mut kept: Vec<Op> = groups
-            .iter()
-            .map(|g| g[first_largest(&g.iter().map(|op| row[op.column()]).collect::<Vec<_>>())])
-            .collect();
+        let mut kept: Vec<Op> =
+            groups.iter().map(|g| g[first_largest(&g.iter().map(|op| row[op.column()]).collect::<Vec<_>>())]).collect();
         kept.sort();
         kept
     };

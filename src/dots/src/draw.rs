@@ -41,7 +41,10 @@ fn edge(svg: &mut String, from: (f64, f64), to: (f64, f64), name: Option<&str>, 
     let (x2, y2) = (to.0, to.1 + BOX.1 / 2.0);
     let middle = f64::midpoint(x1, x2);
     let class = if name.is_some() { "edge" } else { "out" };
-    let _ = writeln!(svg, r#"<path class="{class}" d="M{x1:.0} {y1:.0} C{middle:.0} {y1:.0} {middle:.0} {y2:.0} {x2:.0} {y2:.0}"/>"#);
+    let _ = writeln!(
+        svg,
+        r#"<path class="{class}" d="M{x1:.0} {y1:.0} C{middle:.0} {y1:.0} {middle:.0} {y2:.0} {x2:.0} {y2:.0}"/>"#
+    );
     if let Some(name) = name {
         // Close to the reading node, one line for each of its inputs.
         let y = to.1 + BOX.1 / 2.0 - 8.0 + 12.0 * (slot as f64 - 0.5);

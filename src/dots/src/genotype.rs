@@ -74,10 +74,7 @@ impl Genotype {
             Ok(genotype) => genotype,
             Err(nested) => {
                 let flat: Flat = serde_json::from_str(text).map_err(|_| Error::Genotype(nested.to_string()))?;
-                Self {
-                    normal: CellGenotype::from_pairs(&flat.normal),
-                    reduce: CellGenotype::from_pairs(&flat.reduce),
-                }
+                Self { normal: CellGenotype::from_pairs(&flat.normal), reduce: CellGenotype::from_pairs(&flat.reduce) }
             }
         };
         genotype.check()?;

@@ -7,8 +7,17 @@ pub fn tau(a: &[f64], b: &[f64]) -> Option<f64> {
     if n < 2 || b.len() != n {
         return None;
     }
-    let sign = |x: f64, y: f64| if x > y { 1 } else if x < y { -1 } else { 0 };
-    let sum: i64 = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| sign(a[i], a[j]) * sign(b[i], b[j])).sum();
+    let sign = |x: f64, y: f64| {
+        if x > y {
+            1
+        } else if x < y {
+            -1
+        } else {
+            0
+        }
+    };
+    let sum: i64 =
+        (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| sign(a[i], a[j]) * sign(b[i], b[j])).sum();
     Some(sum as f64 / (n * (n - 1) / 2) as f64)
 }
 

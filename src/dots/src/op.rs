@@ -32,8 +32,7 @@ pub enum Op {
 }
 
 /// All operations; the position is the column.
-pub const OPS: [Op; 8] =
-    [Op::Zero, Op::MaxPool, Op::AvgPool, Op::Skip, Op::Sep3, Op::Sep5, Op::Dil3, Op::Dil5];
+pub const OPS: [Op; 8] = [Op::Zero, Op::MaxPool, Op::AvgPool, Op::Skip, Op::Sep3, Op::Sep5, Op::Dil3, Op::Dil5];
 
 impl Op {
     /// Column in tensors over operations.

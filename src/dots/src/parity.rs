@@ -84,8 +84,7 @@ impl Reference {
         let text = std::fs::read_to_string(&path).map_err(|e| file(&path, e.to_string()))?;
         let load = |name: &str| {
             let path = dir.join(name);
-            candle_core::safetensors::load(&path, &Device::Cpu)
-                .map_err(|e| file(&path, crate::error::first_line(&e)))
+            candle_core::safetensors::load(&path, &Device::Cpu).map_err(|e| file(&path, crate::error::first_line(&e)))
         };
         Ok(Self {
             meta: serde_json::from_str(&text).map_err(|e| file(&path, e.to_string()))?,
@@ -149,7 +148,12 @@ pub fn compare(dir: &Path) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-fn run(net: &Supernet, batch: &Batch, relaxations: [&dyn Relaxation; 2], logits: &[Logits; 2]) -> Result<(Step, [Logits; 2])> {
+fn run(
+    net: &Supernet,
+    batch: &Batch,
+    relaxations: [&dyn Relaxation; 2],
+    logits: &[Logits; 2],
+) -> Result<(Step, [Logits; 2])> {
     let mut rng = rand::SeedableRng::seed_from_u64(0);
     let [normal, reduce] = [0, 1].map(|i| relaxations[i].relax(&logits[i], &mut rng));
     let factors: [Factors; 2] = [normal.factors.clone(), reduce.factors.clone()];
@@ -227,8 +231,7 @@ fn topology_phase(r: &Reference) -> Result<Vec<Check>> {
         masks.see(&flat, &mask, 1.0);
         retained.push(kept);
     }
-    let mut net =
-        Supernet::new(r.size("C")?, [retained[0].clone(), retained[1].clone()], Layout::default(), 0)?;
+    let mut net = Supernet::new(r.size("C")?, [retained[0].clone(), retained[1].clone()], Layout::default(), 0)?;
     net.params.load(&r.weights)?;
     let logits = r.both(|kind| vec![format!("tp.balance_{kind}"), format!("tp.beta_{kind}")])?;
     let mut checks = vec![masks];

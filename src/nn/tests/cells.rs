@@ -146,9 +146,7 @@ fn cell(tape: &mut Tape<f64>, w: &[Weight], affine: bool) -> Result<Value<f64>> 
     let r = tape.relu(&x);
     let halved = tape.halves(&r)?;
     let d = tape.depthwise(&r, &w[1], 2, 2)?;
-    let norm = |name: &str| {
-        Norm { affine: affine.then(|| (w[5].clone(), w[6].clone())), ..plain(name) }
-    };
+    let norm = |name: &str| Norm { affine: affine.then(|| (w[5].clone(), w[6].clone())), ..plain(name) };
     let conv = tape.raw_pointwise(&d, &w[2], 4, norm("one"))?;
     let skip = tape.raw_halves(&halved, (&w[3], &w[4]), norm("two"))?;
     let pool = tape.max_window(&x, Window { side: 3, stride: 2, padding: 1 })?;

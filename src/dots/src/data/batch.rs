@@ -23,10 +23,7 @@ pub struct Normalise {
 impl Default for Normalise {
     /// CIFAR-10's, which the released code uses for CIFAR-100 too.
     fn default() -> Self {
-        Self {
-            mean: [0.491_399_68, 0.482_158_27, 0.446_531_24],
-            std: [0.247_032_33, 0.243_485_05, 0.261_587_68],
-        }
+        Self { mean: [0.491_399_68, 0.482_158_27, 0.446_531_24], std: [0.247_032_33, 0.243_485_05, 0.261_587_68] }
     }
 }
 

@@ -137,13 +137,7 @@ impl Cell {
         e.mix(parts)
     }
 
-    fn preprocess<E: Engine>(
-        &self,
-        e: &mut E,
-        state: &mut State<E::X>,
-        which: usize,
-        reduce: bool,
-    ) -> Result<E::X> {
+    fn preprocess<E: Engine>(&self, e: &mut E, state: &mut State<E::X>, which: usize, reduce: bool) -> Result<E::X> {
         let prefix = format!("{}.preprocess{which}", self.name);
         if reduce {
             let halves = state.0.halves(e)?;

@@ -71,14 +71,7 @@ pub(crate) trait Engine {
     fn conv(&mut self, x: &Self::X, conv: &Conv<'_>) -> Result<Self::X>;
     /// Convolution of an input that is as large as the kernel.
     fn conv_whole(&mut self, x: &Self::X, conv: &Conv<'_>) -> Result<Self::X>;
-    fn depthwise(
-        &mut self,
-        x: &Self::X,
-        name: &str,
-        kernel: usize,
-        stride: usize,
-        dilation: usize,
-    ) -> Result<Self::X>;
+    fn depthwise(&mut self, x: &Self::X, name: &str, kernel: usize, stride: usize, dilation: usize) -> Result<Self::X>;
     /// 1x1 convolution and norm.
     fn branch(&mut self, x: &Self::X, name: &str, out: usize, bn: &Bn) -> Result<Self::Branch>;
     /// What the two convolutions of a factorised reduction read.

@@ -250,8 +250,10 @@ fn step<T: Real>(
     let mut gradients = TapeGradients::new();
     tape.backward(seeds, &mut gradients)?;
     let mut gradients = gradients.into_tensors()?;
-    let factors =
-        [FactorTensors::take(CellKind::Normal, &mut gradients)?, FactorTensors::take(CellKind::Reduce, &mut gradients)?];
+    let factors = [
+        FactorTensors::take(CellKind::Normal, &mut gradients)?,
+        FactorTensors::take(CellKind::Reduce, &mut gradients)?,
+    ];
     Ok(Step { loss: loss.value, correct: loss.correct, logits, gradients, factors, seen })
 }
 

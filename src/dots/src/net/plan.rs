@@ -229,14 +229,8 @@ impl Plan {
         let x = e.pool(&x, PoolKind::Mean, Window { side: 5, stride: if imagenet { 2 } else { 3 }, padding: 0 })?;
         let bn = |index: usize| Bn { name: format!("auxiliary_head.features.{index}"), affine: true };
         let (first, second) = (bn(3), bn(6));
-        let narrow = Conv {
-            name: "auxiliary_head.features.2",
-            out: 128,
-            kernel: 1,
-            stride: 1,
-            bn: Some(&first),
-            relu: true,
-        };
+        let narrow =
+            Conv { name: "auxiliary_head.features.2", out: 128, kernel: 1, stride: 1, bn: Some(&first), relu: true };
         let wide = Conv { name: "auxiliary_head.features.5", out: 768, kernel: 2, bn: Some(&second), ..narrow };
         let x = e.conv(&x, &narrow)?;
         let x = if imagenet {

@@ -42,18 +42,13 @@ impl FactorTensors {
 
     fn at(&self, at: FactorAt) -> Factor {
         match at {
-            FactorAt::Op(i) => {
-                Factor { weight: self.ops.clone(), index: i, value: self.values.ops[i / 8][i % 8] }
-            }
+            FactorAt::Op(i) => Factor { weight: self.ops.clone(), index: i, value: self.values.ops[i / 8][i % 8] },
             FactorAt::Edge(i) => Factor { weight: self.edges.clone(), index: i, value: self.values.edges[i] },
         }
     }
 
     /// Takes the derivatives by the factors out of the gradients.
-    pub(crate) fn take(
-        kind: CellKind,
-        grads: &mut std::collections::BTreeMap<String, Tensor>,
-    ) -> Result<Factors> {
+    pub(crate) fn take(kind: CellKind, grads: &mut std::collections::BTreeMap<String, Tensor>) -> Result<Factors> {
         let mut out = Factors::default();
         let mut values = |what: &str| -> Result<Option<Vec<f64>>> {
             let Some(t) = grads.remove(&format!("factors.{kind}.{what}")) else { return Ok(None) };

@@ -41,8 +41,7 @@ fn supernets_differentiate() {
         let net = Supernet::new(size(channels), [ops.clone(), ops], layout, 1).unwrap();
         let params = net.params.to_f64().unwrap();
         let (batch, factors) = (batch(3, 8, DType::F64), factors(&*relaxation, 2));
-        let all =
-            step::<f64>(&net.plan, &params, &batch, Some(&factors), Wanted::All, Regularisation::NONE).unwrap();
+        let all = step::<f64>(&net.plan, &params, &batch, Some(&factors), Wanted::All, Regularisation::NONE).unwrap();
         // So small that hardly a kink lies in between.
         let h = 1e-8;
         let (mut slope, mut moved) = (0.0, [params.deep_copy().unwrap(), params.deep_copy().unwrap()]);

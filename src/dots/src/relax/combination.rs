@@ -149,4 +149,3 @@ pub(crate) fn beta_ranges(rule: EdgeRule) -> [std::ops::Range<usize>; NODES] {
         at - len..at
     })
 }
-

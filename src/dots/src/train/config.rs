@@ -31,15 +31,8 @@ pub enum Method {
 
 impl Method {
     /// All.
-    pub const ALL: [Self; 7] = [
-        Self::GroupV2,
-        Self::GroupV1,
-        Self::DartsTop1,
-        Self::DartsTop2,
-        Self::Gdas,
-        Self::Snas,
-        Self::PcDarts,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::GroupV2, Self::GroupV1, Self::DartsTop1, Self::DartsTop2, Self::Gdas, Self::Snas, Self::PcDarts];
 
     /// The factors' source in epoch `epoch` of `epochs` with architecture steps.
     pub fn relaxation(self, epoch: usize, epochs: usize) -> Box<dyn Relaxation> {

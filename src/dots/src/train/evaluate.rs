@@ -81,7 +81,9 @@ impl Trainer {
         dir: &Path,
     ) -> Result<Self> {
         if config.batch == 0 || train.is_empty() || test.classes != train.classes {
-            return Err(Error::Config("training needs a batch, pictures, and test pictures of the same classes".into()));
+            return Err(Error::Config(
+                "training needs a batch, pictures, and test pictures of the same classes".into(),
+            ));
         }
         let EvaluationConfig { form, channels, cells, .. } = config;
         let size = Size { form, channels, cells, classes: train.classes };
@@ -97,16 +99,14 @@ impl Trainer {
     ///
     /// # Errors
     /// When there is no checkpoint, or it is of another training.
-    pub fn resume(
-        config: EvaluationConfig,
-        genotype: Genotype,
-        data: (Dataset, Dataset),
-        dir: &Path,
-    ) -> Result<Self> {
+    pub fn resume(config: EvaluationConfig, genotype: Genotype, data: (Dataset, Dataset), dir: &Path) -> Result<Self> {
         let path = dir.join("checkpoint.safetensors");
         let checkpoint = Checkpoint::<State>::read(&path)?;
         if checkpoint.state.config != config || checkpoint.state.genotype != genotype {
-            return Err(Error::File { path, reason: "is of a training with other settings or another genotype".into() });
+            return Err(Error::File {
+                path,
+                reason: "is of a training with other settings or another genotype".into(),
+            });
         }
         let mut trainer = Self::new(config, genotype, data, dir)?;
         let State { epoch, step, totals, .. } = checkpoint.state;

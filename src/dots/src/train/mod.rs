@@ -13,9 +13,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use config::{
-    ArchOptimizer, EdgeSearch, EvaluationConfig, Method, Phase, SearchConfig, WeightOptimizer,
-};
+pub use config::{ArchOptimizer, EdgeSearch, EvaluationConfig, Method, Phase, SearchConfig, WeightOptimizer};
 pub use evaluate::{EvaluationRecord, Trainer};
 pub use log::read_lines;
 pub use search::{Operations, Search, SearchRecord, SearchResult};

@@ -310,8 +310,7 @@ impl Search {
     fn validate(&self) -> Result<f64> {
         let logits = self.logits()?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.config.seed);
-        let factors =
-            CellKind::ALL.map(|kind| self.relaxation(kind).relax(&logits[kind as usize], &mut rng).factors);
+        let factors = CellKind::ALL.map(|kind| self.relaxation(kind).relax(&logits[kind as usize], &mut rng).factors);
         let net = &self.learner.net;
         let of = |images: &candle_core::Tensor| net.logits(images, &factors);
         accuracy(&self.second, self.config.validate, 4 * self.config.batch, self.config.normalise, of)
@@ -382,20 +381,14 @@ impl Search {
     }
 
     fn finish(&self) -> Result<SearchResult> {
-        let operations =
-            self.operations.clone().ok_or_else(|| Error::Config("operations were not searched".into()))?;
+        let operations = self.operations.clone().ok_or_else(|| Error::Config("operations were not searched".into()))?;
         let topology = self.logits()?;
         let muted_edges = CellKind::ALL.map(|kind| {
             let (retained, own) = (&operations.retained[kind as usize], &topology[kind as usize]);
             derive::muted_edges(retained, balance(retained, own))
         });
-        let result = SearchResult {
-            genotype: self.genotype()?,
-            operations,
-            topology,
-            muted_edges,
-            config: self.config.clone(),
-        };
+        let result =
+            SearchResult { genotype: self.genotype()?, operations, topology, muted_edges, config: self.config.clone() };
         write_json(&Self::result(&self.dir), &result)?;
         Ok(result)
     }

@@ -23,7 +23,8 @@ fn pictures(n: usize, px: usize) -> Dataset {
         rgb[label as usize] += 100;
         rgb
     };
-    let pixels = labels.iter().flat_map(|l| (0..px * px).flat_map(|_| pixel(*l, &mut rng)).collect::<Vec<_>>()).collect();
+    let pixels =
+        labels.iter().flat_map(|l| (0..px * px).flat_map(|_| pixel(*l, &mut rng)).collect::<Vec<_>>()).collect();
     Dataset { px, classes: 3, pixels, labels }
 }
 
@@ -98,7 +99,8 @@ fn every_method_and_edge_search_runs() {
         result.genotype.check().unwrap();
         // The same operations, searched anew for edges only.
         let again = tempfile::tempdir().unwrap();
-        let mut of_edges = Search::of_edges(result.config.clone(), pictures(40, 8), again.path(), result.operations.clone()).unwrap();
+        let mut of_edges =
+            Search::of_edges(result.config.clone(), pictures(40, 8), again.path(), result.operations.clone()).unwrap();
         let found = of_edges.run(&mut |_, _| (), &AtomicBool::new(false)).unwrap().unwrap();
         assert_eq!((found.genotype, found.topology), (result.genotype, result.topology));
         assert_eq!(rank::candidates(&search(&tiny(), dir.path(), &[])).unwrap().len(), 10);
@@ -283,10 +285,7 @@ fn training_learns_and_resumes_bit_equal() {
     let mut other = part.run(&mut |_, _| (), &AtomicBool::new(false)).unwrap().unwrap();
     other.seconds = end.seconds;
     assert_eq!(end, other);
-    assert_eq!(
-        std::fs::read(Trainer::network(a.path())).unwrap(),
-        std::fs::read(Trainer::network(b.path())).unwrap()
-    );
+    assert_eq!(std::fs::read(Trainer::network(a.path())).unwrap(), std::fs::read(Trainer::network(b.path())).unwrap());
 }
 
 #[test]

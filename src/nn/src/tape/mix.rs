@@ -155,8 +155,7 @@ impl<T: Real> Tape<T> {
                 }
             }
         }
-        let shift: Vec<T> =
-            (0..c).map(|i| T::of(raws.iter().map(|r| r.affine.shift[i].wide()).sum::<f64>())).collect();
+        let shift: Vec<T> = (0..c).map(|i| T::of(raws.iter().map(|r| r.affine.shift[i].wide()).sum::<f64>())).collect();
         let pixels = dims[1] * dims[2];
         let ranges = ranges(dims);
         let mut y = Buf::stale(dims.iter().product());

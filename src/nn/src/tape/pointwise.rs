@@ -142,7 +142,8 @@ impl<T: Real> Tape<T> {
         let value = recipe();
         // With a residual, keeping the result is cheaper than keeping the residual.
         let out = self.value(dims, value, residual.is_none().then_some(recipe));
-        let (id, x_id, saved, kernel, act) = (out.id, x.id, x.saved_for(self.wanted, gate.is_some()), kernel.clone(), after.act);
+        let (id, x_id, saved, kernel, act) =
+            (out.id, x.id, x.saved_for(self.wanted, gate.is_some()), kernel.clone(), after.act);
         let residual_id = after.residual.and_then(|r| r.id);
         let residual = residual.filter(|_| act != Activation::Identity);
         self.record(move |flow| {

@@ -47,8 +47,7 @@ fn other(result: &SearchResult, random: Option<u64>) -> Genotype {
     let Some(seed) = random else { return result.operations.darts.clone() };
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut cell = |kind: CellKind| {
-        let (retained, scores) =
-            (&result.operations.retained[kind as usize], &result.operations.scores[kind as usize]);
+        let (retained, scores) = (&result.operations.retained[kind as usize], &result.operations.scores[kind as usize]);
         derive::random_edges(&derive::strongest_ops(retained, scores), &mut rng)
     };
     Genotype { normal: cell(CellKind::Normal), reduce: cell(CellKind::Reduce) }
@@ -69,7 +68,8 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     }
     printer.result(json.trim_end())?;
     if args.cost {
-        let sizes = [(Form::Cifar, 36, 20, 10, 32), (Form::Cifar, 36, 20, 100, 32), (Form::ImageNet, 48, 14, 1000, 224)];
+        let sizes =
+            [(Form::Cifar, 36, 20, 10, 32), (Form::Cifar, 36, 20, 100, 32), (Form::ImageNet, 48, 14, 1000, 224)];
         for (form, channels, cells, classes, px) in sizes {
             let cost = Network::cost_of(Size { form, channels, cells, classes }, &genotype, px)?;
             printer.result(format_args!(
