@@ -142,7 +142,9 @@ pub fn random_edges(ops: &[Op], rng: &mut ChaCha8Rng) -> CellGenotype {
 pub fn strongest_ops(retained: &[Vec<Op>], scores: &Table) -> Vec<Op> {
     let edge = |(ops, row): (&Vec<Op>, &[f64; 8])| {
         let mut masked = [f64::NEG_INFINITY; 8];
-        ops.iter().for_each(|op| masked[op.column()] = row[op.column()]);
+        for op in ops {
+            masked[op.column()] = row[op.column()];
+        }
         best(&masked).0
     };
     retained.iter().zip(scores).map(edge).collect()

@@ -86,7 +86,7 @@ impl Genotype {
         }
         height -= GAP;
         format!(
-            r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height:.0}" viewBox="0 0 {width:.0} {height:.0}" font-family="sans-serif" font-size="13">
+            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height:.0}" viewBox="0 0 {width:.0} {height:.0}" font-family="sans-serif" font-size="13">
 <style>
 rect {{ fill: #eef3fb; stroke: #4a6fa5 }}
 path {{ fill: none; stroke-width: 1.5 }}
@@ -98,7 +98,7 @@ path {{ fill: none; stroke-width: 1.5 }}
 </style>
 <rect width="100%" height="100%" style="fill: white; stroke: none"/>
 {body}</svg>
-"##
+"#
         )
     }
 }

@@ -97,6 +97,7 @@ impl Dataset {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the same operations")]
 mod tests {
     use super::*;
 

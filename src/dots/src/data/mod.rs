@@ -39,6 +39,7 @@ impl Dataset {
     }
 
     /// Pictures `from..to` as a set of their own.
+    #[must_use]
     pub fn range(&self, from: usize, to: usize) -> Self {
         let (to, len) = (to.min(self.len()), self.px * self.px * 3);
         let from = from.min(to);

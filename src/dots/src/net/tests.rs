@@ -1,3 +1,5 @@
+#![expect(clippy::float_cmp, reason = "exact by construction")]
+
 use candle_core::{DType, Device, Tensor, Var};
 use inas_nn::gradcheck::uniform;
 use rand::{RngExt as _, SeedableRng as _};

@@ -49,7 +49,9 @@ impl Relaxation for PartialChannels {
         let (p, edge) = parts(logits);
         let mut factors = Factors { ops: p, edges: edge };
         for (row, e) in factors.ops.iter_mut().zip(&edge) {
-            row.iter_mut().for_each(|v| *v *= e);
+            for v in row {
+                *v *= e;
+            }
         }
         Relaxed::new(factors, move |by| {
             let mut by_edge = by.edges;
@@ -67,7 +69,9 @@ impl Relaxation for PartialChannels {
     fn scores(&self, logits: &Logits) -> Table {
         let (mut p, edge) = parts(logits);
         for (row, e) in p.iter_mut().zip(edge) {
-            row.iter_mut().for_each(|v| *v *= e);
+            for v in row {
+                *v *= e;
+            }
         }
         p
     }

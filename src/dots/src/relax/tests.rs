@@ -1,3 +1,5 @@
+#![expect(clippy::float_cmp, reason = "exact by construction")]
+
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -123,7 +125,7 @@ fn pairs_of_three_edges() {
 #[test]
 fn uniform_edges() {
     for node in 0..4 {
-        let n = (node + 2) as f64;
+        let n = f64::from(node + 2);
         for (rule, share, want) in [
             (EdgeRule::Two, true, 1.0 / n),
             (EdgeRule::Two, false, 2.0 / n),

@@ -60,20 +60,22 @@ fn search(config: &SearchConfig, dir: &Path, stops: &[usize]) -> SearchResult {
 
 fn records(dir: &Path) -> Vec<SearchRecord> {
     let mut all: Vec<SearchRecord> = read_lines(&Search::records(dir));
-    all.iter_mut().for_each(|r| r.seconds = 0.0);
+    for r in &mut all {
+        r.seconds = 0.0;
+    }
     all
 }
 
 /// Stops lie inside every phase: the halves have three batches, all pictures five.
 #[test]
 fn an_interrupted_search_equals_an_uninterrupted_one() {
+    use Phase::{OpSearch, OpWarmup, TopologySearch, TopologyWarmup};
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let whole = search(&tiny(), a.path(), &[]);
     let parts = search(&tiny(), b.path(), &[1, 3, 3, 4]);
     assert_eq!(whole, parts);
     assert_eq!(records(a.path()), records(b.path()));
     let phases: Vec<Phase> = records(a.path()).iter().map(|r| r.phase).collect();
-    use Phase::{OpSearch, OpWarmup, TopologySearch, TopologyWarmup};
     assert_eq!(phases, [OpWarmup, OpSearch, TopologyWarmup, TopologySearch, TopologySearch]);
     let other = SearchConfig { seed: 1, ..tiny() };
     assert!(Search::resume(other, pictures(40, 8), a.path()).is_err());

@@ -64,7 +64,9 @@ impl<T: Real> Tape<T> {
         let [n, h, w, c] = x.dims;
         let scale = T::of(1.0 / (h * w) as f64);
         let mut sums = image_sums(&x.data, None, n, c);
-        sums.iter_mut().for_each(|s| *s *= scale);
+        for s in &mut sums {
+            *s *= scale;
+        }
         let out = self.value([n, 1, 1, c], Buf::copy(&sums), None);
         let (id, x_id) = (out.id, x.id);
         self.record(move |flow| {

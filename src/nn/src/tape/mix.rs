@@ -31,6 +31,7 @@ pub struct Factor {
 
 /// What is added up.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few at a time, and moved once")]
 pub enum Term<T: Real> {
     /// A value as it is.
     Value(Value<T>),
@@ -59,12 +60,12 @@ struct Plain<T: Real> {
 
 impl<T: Real> Plain<T> {
     fn scale(&self, image: usize) -> T {
-        scale(&self.factor, self.images.as_deref(), image)
+        scale(self.factor.as_ref(), self.images.as_deref(), image)
     }
 }
 
-fn scale<T: Real>(factor: &Option<Factor>, images: Option<&Vec<T>>, image: usize) -> T {
-    T::of(factor.as_ref().map_or(1.0, |f| f.value)) * images.map_or(T::one(), |m| m[image])
+fn scale<T: Real>(factor: Option<&Factor>, images: Option<&Vec<T>>, image: usize) -> T {
+    T::of(factor.map_or(1.0, |f| f.value)) * images.map_or(T::one(), |m| m[image])
 }
 
 /// A convolution on its way back.
@@ -167,7 +168,7 @@ impl<T: Real> Tape<T> {
                     || {
                         y.chunks_exact_mut(c).for_each(|y| y.copy_from_slice(&shift));
                         for (x, factor, images) in &values {
-                            let scale = scale(factor, images.as_deref(), range.start / pixels);
+                            let scale = scale(factor.as_ref(), images.as_deref(), range.start / pixels);
                             add_scaled(y, &x.data[at..][..y.len()], scale, false);
                         }
                         for r in &raws {

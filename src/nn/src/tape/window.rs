@@ -75,7 +75,9 @@ impl<T: Real> Tape<T> {
                             }
                         }
                         let share = geo.share::<T>(oy, ox);
-                        y.iter_mut().for_each(|y| *y *= share);
+                        for y in y {
+                            *y *= share;
+                        }
                     }
                 },
             );
