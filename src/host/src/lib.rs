@@ -5,7 +5,6 @@ pub mod data;
 pub mod evaluate;
 pub mod explorer;
 pub mod export;
-pub mod files;
 pub mod metrics;
 pub mod parity;
 pub mod picture;
@@ -15,3 +14,5 @@ pub mod search;
 pub mod serve;
 pub mod supernet;
 pub mod train;
+
+pub use inas_dots::files;

@@ -13,7 +13,7 @@ fn weight(name: &str, shape: &[usize], seed: u64) -> Weight {
 }
 
 fn norm(gamma: &Weight, beta: &Weight) -> Norm {
-    Norm { name: "bn".into(), gamma: gamma.clone(), beta: beta.clone(), fixed: None, eps: 1e-3 }
+    Norm { name: "bn".into(), affine: Some((gamma.clone(), beta.clone())), fixed: None, eps: 1e-3 }
 }
 
 fn flat(t: &Tensor) -> Vec<f64> {
@@ -244,7 +244,7 @@ fn wrong_inputs_are_refused() {
         tape.pointwise(&x, None, &weight("w", &[2, 3, 1, 1], 2), 3, after()).err(),
         tape.pointwise(&x, None, &weight("w", &[2, 3, 1, 1], 2), 2, After { residual: Some(&x), ..after() }).err(),
         tape.pointwise(&x, None, &weight("w", &[2, 3, 1, 1], 2), 2, After { act: Activation::Silu, ..after() }).err(),
-        tape.conv(&x, &weight("w", &[2, 3, 3, 3], 2), 2, 1, after()).err(),
+        tape.conv(&x, &weight("w", &[2, 3, 3, 3], 2), 2, 0, after()).err(),
         tape.multi_scale(&x, &weight("w", &[3, 1, 3, 3], 2), &[], 1, Activation::Identity).err(),
         tape.max_pool(&x, 5).err(),
         tape.fuse(&none, &none, (2, 2)).err(),

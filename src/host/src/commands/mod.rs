@@ -5,6 +5,7 @@ mod curves;
 mod demo;
 mod devices;
 mod doctor;
+mod dots;
 mod eval;
 mod experiment;
 mod export;
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Experiment(experiment::Args),
     /// Write sub-networks of a supernet as ONNX
     Export(export::Args),
+    /// Search cells for image classifiers: operations first, then topology (DOTS)
+    Dots(dots::Args),
     /// Run a model on photos
     Run(run::Args),
     /// Search, export and measure until a network keeps a latency limit on a device
@@ -91,6 +94,7 @@ impl Command {
             Self::Search(args) => search::dispatch(args, printer),
             Self::Experiment(args) => experiment::run(args, printer),
             Self::Export(args) => export::run(args, printer).map(|_| true),
+            Self::Dots(args) => dots::run(args, printer),
             Self::Run(args) => run::run(args, printer).map(|r| r.failed == 0),
             Self::Ship(args) => ship::run(args, printer),
             Self::Serve(args) => serve::run(args, printer),
@@ -127,6 +131,7 @@ pub(crate) fn interrupted(error: &anyhow::Error) -> bool {
             || matches!(cause.downcast_ref(), Some(SearchError::Interrupted { .. }))
             || matches!(cause.downcast_ref(), Some(inas_profiler::Error::Interrupted { .. }))
             || matches!(cause.downcast_ref(), Some(inas_device::Error::Interrupted { .. }))
+            || cause.downcast_ref::<dots::Stopped>().is_some()
     })
 }
 

@@ -29,8 +29,10 @@ impl Composed {
 
     fn norm(&mut self, norm: &Norm, x: &Tensor, act: Activation) -> Result<Tensor> {
         let channels = x.dim(3)?;
-        let gamma = self.tensor(&norm.gamma).narrow(0, 0, channels)?;
-        let beta = self.tensor(&norm.beta).narrow(0, 0, channels)?;
+        let Some((gamma, beta)) = &norm.affine else {
+            candle_core::bail!("`{}` has neither scale nor shift", norm.name)
+        };
+        let (gamma, beta) = (self.tensor(gamma).narrow(0, 0, channels)?, self.tensor(beta).narrow(0, 0, channels)?);
         if let Some((mean, var)) = &norm.fixed {
             return ops::batch_norm_eval(x, &gamma, &beta, mean, var, norm.eps, act);
         }

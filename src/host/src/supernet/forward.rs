@@ -173,8 +173,7 @@ impl<E: Engine> Pass<'_, E> {
     fn norm(&self, name: &str, channels: usize) -> Result<Norm> {
         Ok(Norm {
             name: name.to_owned(),
-            gamma: self.conv_weight(name)?,
-            beta: self.weight(format!("{name}.bias"))?,
+            affine: Some((self.conv_weight(name)?, self.weight(format!("{name}.bias"))?)),
             fixed: self.fixed.map(|statistics| statistics.get(name, channels)).transpose()?,
             eps: BN_EPS,
         })

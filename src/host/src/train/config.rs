@@ -179,7 +179,7 @@ impl RunFile {
             Some((_, text)) => (*text).to_owned(),
             None => std::fs::read_to_string(path).map_err(|e| TrainError::io(path, e))?,
         };
-        let mut run = Self::from_toml(&text, name, overrides)?;
+        let mut run: Self = run_from_toml(&text, name, overrides)?;
         if preset.is_none() {
             let root = path.parent().unwrap_or(Path::new(""));
             for list in [&mut run.data, &mut run.val_data, &mut run.pretrain_data].into_iter().flatten() {
@@ -188,19 +188,23 @@ impl RunFile {
         }
         Ok(run)
     }
+}
 
-    fn from_toml(text: &str, name: &str, overrides: &[String]) -> Result<Self> {
-        let bad = |reason: String| TrainError::RunFile { name: name.to_owned(), reason };
-        let mut table: toml::Table = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
-        for entry in overrides {
-            let (key, value) =
-                entry.split_once('=').ok_or_else(|| bad(format!("`{entry}` is not of the form key=value")))?;
-            set(&mut table, key.trim(), value.trim()).map_err(|reason| bad(format!("`{entry}`: {reason}")))?;
-        }
-        let mut whole = toml::Table::try_from(Self::default()).map_err(|e| bad(e.to_string()))?;
-        merge(&mut whole, table);
-        whole.try_into().map_err(|e: toml::de::Error| bad(e.message().to_owned()))
+/// A run file of any kind from its text; then each `key=value` of `overrides`. What is not named has its default.
+pub fn run_from_toml<T>(text: &str, name: &str, overrides: &[String]) -> Result<T>
+where
+    T: Default + Serialize + serde::de::DeserializeOwned,
+{
+    let bad = |reason: String| TrainError::RunFile { name: name.to_owned(), reason };
+    let mut table: toml::Table = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+    for entry in overrides {
+        let (key, value) =
+            entry.split_once('=').ok_or_else(|| bad(format!("`{entry}` is not of the form key=value")))?;
+        set(&mut table, key.trim(), value.trim()).map_err(|reason| bad(format!("`{entry}`: {reason}")))?;
     }
+    let mut whole = toml::Table::try_from(T::default()).map_err(|e| bad(e.to_string()))?;
+    merge(&mut whole, table);
+    whole.try_into().map_err(|e: toml::de::Error| bad(e.message().to_owned()))
 }
 
 /// Lays a table over another, section by section.

@@ -27,7 +27,7 @@ use log::Log;
 use parallel::Peers;
 use validate::Validation;
 
-pub use config::{HEAD_LR_FACTOR, RUN_PRESETS, RunFile, TrainConfig};
+pub use config::{HEAD_LR_FACTOR, RUN_PRESETS, RunFile, TrainConfig, run_from_toml};
 pub use error::{Result, TrainError};
 pub use lesson::{ClassExam, Lesson, Score};
 pub use validate::ValidationRecord;

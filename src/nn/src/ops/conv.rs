@@ -92,7 +92,7 @@ impl Conv {
     }
 
     /// Transpose of [`Self::im2col`]: sums every entry back to its pixel.
-    fn col2im<T: Real>(&self, cols: &[T]) -> Vec<T> {
+    pub(crate) fn col2im<T: Real>(&self, cols: &[T]) -> Vec<T> {
         let (_, width) = self.patches();
         let (ho, wo) = self.out();
         let Self { n, h, w, c, k, stride, padding } = *self;

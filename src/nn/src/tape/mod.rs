@@ -6,12 +6,18 @@
 //! cheap to compute again are not kept, and every buffer is freed when its last reader has run and used again.
 //! Results do not depend on the number of threads.
 
+mod classify;
 mod depthwise;
 mod fuse;
+mod layout;
+mod mix;
 mod norm;
+mod plain_depthwise;
 mod pointwise;
+mod raw;
 mod simple;
 mod stem;
+mod window;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +31,32 @@ use crate::pool::Buf;
 pub use crate::real::Real;
 
 pub use depthwise::Branch;
+pub use mix::{Factor, Part, Term};
 pub use pointwise::{After, Gate};
+pub use raw::Raw;
+pub use window::Window;
+
+/// Which gradients a backward pass is to give. What only the others need is neither kept nor computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// Of parameters and of factors of sums.
+    #[default]
+    All,
+    /// Of parameters alone.
+    Parameters,
+    /// Of the factors of [`Tape::mix`] alone.
+    Factors,
+}
+
+impl Wanted {
+    fn parameters(self) -> bool {
+        self != Self::Factors
+    }
+
+    fn factors(self) -> bool {
+        self != Self::Parameters
+    }
+}
 
 /// A parameter and its name.
 #[derive(Debug, Clone)]
@@ -41,10 +72,8 @@ pub struct Weight {
 pub struct Norm {
     /// Under which the statistics of the batch are reported.
     pub name: String,
-    /// Scale of each channel; the first ones are read.
-    pub gamma: Weight,
-    /// Shift of each channel; the first ones are read.
-    pub beta: Weight,
+    /// Scale and shift of each channel, of which the first ones are read; one and zero without them.
+    pub affine: Option<(Weight, Weight)>,
     /// Mean and variance to use instead of those of the batch; nothing is recorded then.
     pub fixed: Option<(Tensor, Tensor)>,
     /// Added to the variance.
@@ -90,6 +119,11 @@ impl<T: Real> Value<T> {
         Tensor::from_slice(&self.data, &self.dims, &Device::Cpu)
     }
 
+    /// What the gradient of a parameter needs of these values: nothing where it is not wanted.
+    fn saved_for(&self, wanted: Wanted, anyway: bool) -> Saved<T> {
+        if wanted.parameters() || anyway { self.saved() } else { Saved::Kept(Arc::new(Buf::stale(0))) }
+    }
+
     /// What a backward pass needs to have these values.
     fn saved(&self) -> Saved<T> {
         match &self.again {
@@ -127,6 +161,7 @@ type Step<T> = Box<dyn FnOnce(&mut Flow<'_, T>) -> Result<()> + Send>;
 pub struct Tape<T: Real> {
     steps: Vec<Step<T>>,
     recording: bool,
+    wanted: Wanted,
     values: usize,
     /// Statistics of every batch norm that used those of the batch, by name, in the order of the blocks.
     pub seen: Vec<(String, BatchStats)>,
@@ -144,7 +179,12 @@ impl<T: Real> fmt::Debug for Tape<T> {
 impl<T: Real> Tape<T> {
     /// An empty tape. Without `recording` blocks run forward only, and keep nothing.
     pub fn new(recording: bool) -> Self {
-        Self { steps: Vec::new(), recording, values: 0, seen: Vec::new() }
+        Self { steps: Vec::new(), recording, wanted: Wanted::All, values: 0, seen: Vec::new() }
+    }
+
+    /// An empty tape that records for these gradients only.
+    pub fn recording(wanted: Wanted) -> Self {
+        Self { wanted, ..Self::new(true) }
     }
 
     /// An input `[N, H, W, C]` that takes no gradient.
@@ -179,7 +219,7 @@ impl<T: Real> Tape<T> {
     /// # Errors
     /// When a gradient does not fit its value.
     pub fn backward(mut self, seeds: Vec<(Value<T>, Tensor)>, grads: &mut Gradients<T>) -> Result<()> {
-        let mut flow = Flow { acts: (0..self.values).map(|_| None).collect(), grads };
+        let mut flow = Flow { acts: (0..self.values).map(|_| None).collect(), wanted: self.wanted, grads };
         for (value, g) in seeds {
             if value.dims[..] != *g.dims() {
                 bail!("tape: a gradient of shape {:?} for a value of shape {:?}", g.dims(), value.dims)
@@ -231,6 +271,7 @@ impl<T: Real> Gradients<T> {
 /// Gradients on their way backward.
 struct Flow<'a, T: Real> {
     acts: Vec<Option<Buf<T>>>,
+    wanted: Wanted,
     grads: &'a mut Gradients<T>,
 }
 

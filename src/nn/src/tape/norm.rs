@@ -52,11 +52,15 @@ impl<T: Real> Affine<T> {
 
     fn new(norm: &Norm, mean: Vec<f64>, var: &[f64], n: usize, share: f64) -> Result<Self> {
         let inv: Vec<f64> = var.iter().map(|v| 1.0 / (v + norm.eps).sqrt()).collect();
-        let (gamma, beta) = (prefix::<T>(&norm.gamma, mean.len())?, prefix::<T>(&norm.beta, mean.len())?);
+        let affine = match &norm.affine {
+            Some((gamma, beta)) => Some((prefix::<T>(gamma, mean.len())?, prefix::<T>(beta, mean.len())?)),
+            None => None,
+        };
         let (scale, shift) = (0..mean.len())
             .map(|i| {
-                let scale = gamma[i].wide() * inv[i] * share;
-                (T::of(scale), T::of(beta[i].wide() * share - mean[i] * scale))
+                let (gamma, beta) = affine.as_ref().map_or((1.0, 0.0), |(g, b)| (g[i].wide(), b[i].wide()));
+                let scale = gamma * inv[i] * share;
+                (T::of(scale), T::of(beta * share - mean[i] * scale))
             })
             .unzip();
         Ok(Self { scale, shift, mean, inv, n, norm: norm.clone(), share })
@@ -66,10 +70,12 @@ impl<T: Real> Affine<T> {
     pub(super) fn correction(&self, flow: &mut Flow<'_, T>, sums: &Sums) -> Result<(Vec<T>, Vec<T>)> {
         let c = self.scale.len();
         let centred = &sums.dot;
-        let gamma: Vec<T> = (0..c).map(|i| T::of(centred[i] * self.inv[i] * self.share)).collect();
-        let beta: Vec<T> = sums.sum.iter().map(|s| T::of(s * self.share)).collect();
-        add(flow.of(&self.norm.gamma)?, &gamma);
-        add(flow.of(&self.norm.beta)?, &beta);
+        if let Some((gamma, beta)) = self.norm.affine.as_ref().filter(|_| flow.wanted.parameters()) {
+            let dgamma: Vec<T> = (0..c).map(|i| T::of(centred[i] * self.inv[i] * self.share)).collect();
+            let dbeta: Vec<T> = sums.sum.iter().map(|s| T::of(s * self.share)).collect();
+            add(flow.of(gamma)?, &dgamma);
+            add(flow.of(beta)?, &dbeta);
+        }
         Ok((0..c)
             .map(|i| {
                 let s = self.scale[i].wide() / self.n as f64;
@@ -77,6 +83,21 @@ impl<T: Real> Affine<T> {
                 (T::of(self.mean[i] * k1 - s * sums.sum[i]), T::of(k1))
             })
             .unzip())
+    }
+
+    /// Derivative of the loss by the share, given the sums of the gradient of the shared result.
+    pub(super) fn share_gradient(&self, sums: &Sums) -> Result<f64> {
+        let c = self.scale.len();
+        let affine = match &self.norm.affine {
+            Some((gamma, beta)) => Some((prefix::<T>(gamma, c)?, prefix::<T>(beta, c)?)),
+            None => None,
+        };
+        Ok((0..c)
+            .map(|i| {
+                let (gamma, beta) = affine.as_ref().map_or((1.0, 0.0), |(g, b)| (g[i].wide(), b[i].wide()));
+                gamma * self.inv[i] * sums.dot[i] + beta * sums.sum[i]
+            })
+            .sum())
     }
 
     pub(super) fn mean(&self) -> Vec<T> {

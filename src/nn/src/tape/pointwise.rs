@@ -142,13 +142,14 @@ impl<T: Real> Tape<T> {
         let value = recipe();
         // With a residual, keeping the result is cheaper than keeping the residual.
         let out = self.value(dims, value, residual.is_none().then_some(recipe));
-        let (id, x_id, saved, kernel, act) = (out.id, x.id, x.saved(), kernel.clone(), after.act);
+        let (id, x_id, saved, kernel, act) =
+            (out.id, x.id, x.saved_for(self.wanted, gate.is_some()), kernel.clone(), after.act);
         let residual_id = after.residual.and_then(|r| r.id);
         let residual = residual.filter(|_| act != Activation::Identity);
         self.record(move |flow| {
             let Some(mut g) = flow.take(id) else { return Ok(()) };
             let mut y = owned(y);
-            let sums = product.sums(&y, &mut g, &affine, residual.as_ref().map(|r| &r[..]), act);
+            let sums = sums(&y, &mut g, &affine, residual.as_ref().map(|r| &r[..]), act);
             let (k0, k1) = affine.correction(flow, &sums)?;
             let to_dy = |y: &mut [T], first: usize| {
                 let g = &g[first * o..][..y.len()];
@@ -183,7 +184,7 @@ impl<T: Real> Tape<T> {
         }
         let y = Arc::new(y);
         let out = self.value(dims, y.clone(), None);
-        let (id, x_id, saved, kernel) = (out.id, x.id, x.saved(), kernel.clone());
+        let (id, x_id, saved, kernel) = (out.id, x.id, x.saved_for(self.wanted, gate.is_some()), kernel.clone());
         let residual_id = after.residual.and_then(|r| r.id);
         let sigmoid = (after.act == Activation::Sigmoid).then_some(y);
         self.record(move |flow| {
@@ -207,7 +208,9 @@ impl<T: Real> Tape<T> {
 #[derive(Clone)]
 pub(super) struct Kernel {
     w: Weight,
-    out: usize,
+    /// Two matrices as the blocks of a diagonal: the other one's.
+    other: Option<Weight>,
+    pub(super) out: usize,
     input: usize,
     k: usize,
 }
@@ -218,11 +221,21 @@ impl Kernel {
             &[o, i, kh, kw] if out > 0 && out <= o && input <= i && kh == k && kw == k => {}
             d => bail!("tape: `{}` of shape {d:?} does not hold [{out}, {input}, {k}, {k}]", w.name),
         }
-        Ok(Self { w: w.clone(), out, input, k })
+        Ok(Self { w: w.clone(), other: None, out, input, k })
     }
 
-    fn inputs(&self) -> usize {
-        self.k * self.k * self.input
+    /// Two 1x1 convolutions of two halves of the channels, to two halves of the channels; weights are read whole.
+    pub(super) fn halves(w: &Weight, other: &Weight) -> Result<Self> {
+        match (w.tensor.dims(), other.tensor.dims()) {
+            (&[o, i, 1, 1], d) if d == [o, i, 1, 1] => {
+                Ok(Self { w: w.clone(), other: Some(other.clone()), out: 2 * o, input: i, k: 1 })
+            }
+            (d, e) => bail!("tape: `{}` and `{}` of shapes {d:?} and {e:?} are no halves", w.name, other.name),
+        }
+    }
+
+    pub(super) fn inputs(&self) -> usize {
+        self.k * self.k * self.input * if self.other.is_some() { 2 } else { 1 }
     }
 
     /// Offset of row `r`, tap `t` and channel 0 in the parameter, and the step between channels.
@@ -231,7 +244,17 @@ impl Kernel {
         (r * full * area + t, area)
     }
 
-    fn fetch<T: Real>(&self) -> Result<Vec<T>> {
+    pub(super) fn fetch<T: Real>(&self) -> Result<Vec<T>> {
+        if let Some(other) = &self.other {
+            let (o, i) = (self.out / 2, self.input);
+            let mut m = vec![T::zero(); 4 * o * i];
+            for (half, w) in [&self.w, other].into_iter().enumerate() {
+                for (r, row) in prefix::<T>(w, o * i)?.chunks_exact(i).enumerate() {
+                    m[(half * o + r) * 2 * i + half * i..][..i].copy_from_slice(row);
+                }
+            }
+            return Ok(m);
+        }
         with_data::<T, _>(&self.w.tensor, |full| {
             let mut m = Vec::with_capacity(self.out * self.inputs());
             for r in 0..self.out {
@@ -249,6 +272,16 @@ impl Kernel {
     }
 
     fn add_gradient<T: Real>(&self, flow: &mut Flow<'_, T>, dw: &[T]) -> Result<()> {
+        if let Some(other) = &self.other {
+            let (o, i) = (self.out / 2, self.input);
+            for (half, w) in [&self.w, other].into_iter().enumerate() {
+                let to = flow.of(w)?;
+                for (r, to) in to.chunks_exact_mut(i).enumerate() {
+                    add(to, &dw[(half * o + r) * 2 * i + half * i..][..i]);
+                }
+            }
+            return Ok(());
+        }
         let to = flow.of(&self.w)?;
         for (row, dw) in dw.chunks_exact(self.input).enumerate() {
             let (at, step) = self.at(row / (self.k * self.k), row % (self.k * self.k));
@@ -266,7 +299,7 @@ impl Kernel {
 
 /// `y = x w^T` in groups of rows that share a scaling of the columns of `w`.
 #[derive(Clone, Copy)]
-struct Product {
+pub(super) struct Product {
     groups: usize,
     rows: usize,
     i: usize,
@@ -274,6 +307,11 @@ struct Product {
 }
 
 impl Product {
+    /// One group.
+    pub(super) fn of(kernel: &Kernel, rows: usize) -> Self {
+        Self { groups: 1, rows, i: kernel.inputs(), o: kernel.out }
+    }
+
     fn group(&self) -> usize {
         self.rows / self.groups
     }
@@ -306,7 +344,7 @@ impl Product {
     }
 
     /// `see` gets each block while it is in cache, and its first row.
-    fn forward<T: Real, S: Send>(
+    pub(super) fn forward<T: Real, S: Send>(
         &self,
         x: &[T],
         w: &[T],
@@ -339,38 +377,8 @@ impl Product {
             .collect()
     }
 
-    /// Turns `g` into the gradient before the activation.
-    fn sums<T: Real>(&self, y: &[T], g: &mut [T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) -> Sums {
-        let o = self.o;
-        let part = part_len(self.rows) * o;
-        let mean = affine.mean();
-        let parts: Vec<Sums> = g
-            .par_chunks_mut(part)
-            .zip(y.par_chunks(part))
-            .enumerate()
-            .map(|(p, (g, y))| {
-                let mut total = Sums { sum: vec![0.0; o], dot: vec![0.0; o] };
-                let (mut s, mut d) = (vec![T::zero(); o], vec![T::zero(); o]);
-                for (b, (g, y)) in g.chunks_mut(64 * o).zip(y.chunks(64 * o)).enumerate() {
-                    let r = r.map(|r| &r[p * part + b * 64 * o..][..y.len()]);
-                    if act != Activation::Identity {
-                        by_act!(act, A => simd(#[inline(always)] || before_act::<T, A>(y, g, affine, r)));
-                    }
-                    simd(
-                        #[inline(always)]
-                        || block_sums(y, g, &mean, &mut s, &mut d),
-                    );
-                    add_wide(&mut total.sum, &s);
-                    add_wide(&mut total.dot, &d);
-                }
-                total
-            })
-            .collect();
-        total(parts, o)
-    }
-
     /// Gradients of input, kernel and gate. `to_dy` turns a block of `y`, with its first row, into its gradient.
-    fn backward<T: Real>(
+    pub(super) fn backward<T: Real>(
         &self,
         flow: &mut Flow<'_, T>,
         (x_id, x): (Option<usize>, Saved<T>),
@@ -384,7 +392,9 @@ impl Product {
         let x = x.get();
         let w = kernel.fetch::<T>()?;
         let factors = gate.as_ref().map(|g| &g.factors[..]);
-        let (mut dx, adds) = if x_id.is_some() { flow.start(x_id, x.len()) } else { (Buf::stale(0), false) };
+        let (mut dx, adds) = if x_id.is_some() { flow.start(x_id, self.rows * i) } else { (Buf::stale(0), false) };
+        // A gate's gradient is made from that of the scaled weight.
+        let weights = flow.wanted.parameters() || gate.is_some();
         let empty = dx.is_empty();
         // Parts of the input gradient; none for an input that takes no gradient.
         let dx_parts: Vec<Option<&mut [T]>> = if empty {
@@ -403,8 +413,8 @@ impl Product {
                 let mut first = g * group + (p % per_group) * part;
                 let scaled = self.scaled(&w, factors, g);
                 let matrix = Mat::new(&scaled, o, i, i);
-                let mut dw = Buf::stale(o * i);
-                let x = &x[first * i..];
+                let mut dw = Buf::stale(if weights { o * i } else { 0 });
+                let x = if weights { &x[first * i..] } else { &x[..0] };
                 for (b, y) in y.chunks_mut(block * o).enumerate() {
                     let rows = y.len() / o;
                     to_dy(y, first);
@@ -412,7 +422,9 @@ impl Product {
                     if let Some(dx) = &mut dx {
                         matmul(&mut dx[b * block * i..], i, dy, matrix, adds);
                     }
-                    matmul(&mut dw, i, dy.t(), Mat::new(&x[b * block * i..], rows, i, i), b > 0);
+                    if weights {
+                        matmul(&mut dw, i, dy.t(), Mat::new(&x[b * block * i..], rows, i, i), b > 0);
+                    }
                     first += rows;
                 }
                 let mut df = vec![T::zero(); if factors.is_some() { i } else { 0 }];
@@ -426,7 +438,9 @@ impl Product {
                 (dw, df)
             })
             .collect();
-        kernel.add_gradient(flow, &sum_parts(&parts))?;
+        if weights {
+            kernel.add_gradient(flow, &sum_parts(&parts))?;
+        }
         if let Some(gate) = gate {
             let mut df = vec![T::zero(); self.groups * i];
             for (df, parts) in df.chunks_exact_mut(i).zip(parts.chunks(per_group)) {
@@ -451,6 +465,36 @@ impl Product {
         }
         Ok(())
     }
+}
+
+/// Turns `g` into the gradient before the activation.
+pub(super) fn sums<T: Real>(y: &[T], g: &mut [T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) -> Sums {
+    let o = affine.scale.len();
+    let part = part_len(y.len() / o) * o;
+    let mean = affine.mean();
+    let parts: Vec<Sums> = g
+        .par_chunks_mut(part)
+        .zip(y.par_chunks(part))
+        .enumerate()
+        .map(|(p, (g, y))| {
+            let mut total = Sums { sum: vec![0.0; o], dot: vec![0.0; o] };
+            let (mut s, mut d) = (vec![T::zero(); o], vec![T::zero(); o]);
+            for (b, (g, y)) in g.chunks_mut(64 * o).zip(y.chunks(64 * o)).enumerate() {
+                let r = r.map(|r| &r[p * part + b * 64 * o..][..y.len()]);
+                if act != Activation::Identity {
+                    by_act!(act, A => simd(#[inline(always)] || before_act::<T, A>(y, g, affine, r)));
+                }
+                simd(
+                    #[inline(always)]
+                    || block_sums(y, g, &mean, &mut s, &mut d),
+                );
+                add_wide(&mut total.sum, &s);
+                add_wide(&mut total.dot, &d);
+            }
+            total
+        })
+        .collect();
+    total(parts, o)
 }
 
 /// Turns the gradient of the scaled weight into that of the weight, and adds that of the factors to `df`.
@@ -517,7 +561,7 @@ pub(super) fn total(parts: Vec<Sums>, c: usize) -> Sums {
 }
 
 /// `act(scale y + shift + r)` in place.
-fn finish<T: Real>(y: &mut [T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) {
+pub(super) fn finish<T: Real>(y: &mut [T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) {
     by_act!(act, A => simd(#[inline(always)] || finish_rows::<T, A>(y, &affine.scale, &affine.shift, r)));
 }
 
@@ -541,7 +585,7 @@ fn finish_rows<T: Real, A: Act>(y: &mut [T], scale: &[T], shift: &[T], r: Option
 }
 
 /// As [`finish`], into other rows.
-fn finish_to<T: Real>(z: &mut [T], y: &[T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) {
+pub(super) fn finish_to<T: Real>(z: &mut [T], y: &[T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) {
     let c = affine.scale.len();
     if r.is_some() {
         // Blocks stay in cache between the two.
@@ -582,7 +626,7 @@ fn before_act<T: Real, A: Act>(y: &[T], g: &mut [T], affine: &Affine<T>, r: Opti
 }
 
 #[inline(always)]
-fn block_sums<T: Real>(y: &[T], g: &[T], mean: &[T], sum: &mut [T], dot: &mut [T]) {
+pub(super) fn block_sums<T: Real>(y: &[T], g: &[T], mean: &[T], sum: &mut [T], dot: &mut [T]) {
     let c = mean.len();
     let (sum, dot) = (&mut sum[..c], &mut dot[..c]);
     sum.fill(T::zero());
@@ -608,7 +652,7 @@ pub(super) fn norm_gradient<T: Real>(y: &mut [T], g: &[T], scale: &[T], k0: &[T]
 }
 
 /// A gate that ran forward on `n` images.
-struct GateRun<T> {
+pub(super) struct GateRun<T> {
     gate: Gate,
     c: usize,
     /// `[n, C]`, `[n, squeezed]`, `[n, C]` before and after the hard sigmoid.

@@ -11,11 +11,10 @@ use crate::pool::Buf;
 use crate::real::Real;
 
 impl<T: Real> Tape<T> {
-    /// Convolution of an input that takes no gradient, padded by half the kernel, to `out` channels with the first rows
-    /// and columns of `w` `[O, I, k, k]`.
+    /// Convolution padded by half the kernel, to `out` channels with the first rows and columns of `w` `[O, I, k, k]`.
     ///
     /// # Errors
-    /// When shapes or dtypes do not fit, or the input takes a gradient.
+    /// When shapes or dtypes do not fit.
     pub fn conv(
         &mut self,
         x: &Value<T>,
@@ -25,8 +24,8 @@ impl<T: Real> Tape<T> {
         after: After<'_, T>,
     ) -> Result<Value<T>> {
         let ([n, h, wd, c], k) = (x.dims, w.tensor.dim(2)?);
-        if stride == 0 || x.id.is_some() {
-            bail!("tape: `{}`: stride {stride}, or an input that takes a gradient", w.name)
+        if stride == 0 {
+            bail!("tape: `{}`: stride {stride}", w.name)
         }
         let conv = Conv { n, h, w: wd, c, k, stride, padding: k / 2 };
         let ((ho, wo), (rows, cols)) = (conv.out(), conv.patches());
@@ -36,7 +35,19 @@ impl<T: Real> Tape<T> {
             conv.im2col_into(&image, &mut out);
             out
         });
-        let x = Value { id: None, dims: [n, ho, wo, cols], data: Arc::new(patches()), again: Some(patches) };
-        self.convolve(&x, None, &Kernel::new(w, out, c, k)?, after)
+        let dims = [n, ho, wo, cols];
+        let data = Arc::new(patches());
+        if x.id.is_none() {
+            let x = Value { id: None, dims, data, again: Some(patches) };
+            return self.convolve(&x, None, &Kernel::new(w, out, c, k)?, after);
+        }
+        let patches = self.value(dims, data, Some(patches));
+        let (id, x_id) = (patches.id, x.id);
+        self.record(move |flow| {
+            let Some(g) = flow.take(id) else { return Ok(()) };
+            flow.give(x_id, Buf::copy(&conv.col2im(&g)));
+            Ok(())
+        });
+        self.convolve(&patches, None, &Kernel::new(w, out, c, k)?, after)
     }
 }

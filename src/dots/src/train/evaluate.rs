@@ -1,0 +1,230 @@
+//! Training of derived networks from scratch (spec section 12).
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use inas_nn::sgd::Sgd;
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{self, Checkpoint};
+use super::config::EvaluationConfig;
+use super::log::{Lines, read_lines};
+use super::state::{Progress, Totals, accuracy, seed_of};
+use super::step::{descend, sgd};
+use crate::data::{Dataset, order};
+use crate::net::{Network, Regularisation, Size};
+use crate::{Error, Genotype, Result};
+
+const INIT: usize = 10;
+const ORDER: usize = 11;
+const PICTURES: usize = 12;
+const DROP: usize = 13;
+
+/// An epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRecord {
+    /// From 0.
+    pub epoch: usize,
+    /// Learning rate.
+    pub lr: f64,
+    /// Probability of dropping an operation.
+    pub drop_path: f64,
+    /// Mean over the training pictures, while the weights moved.
+    pub loss: f64,
+    /// The same of pictures classified right.
+    pub accuracy: f64,
+    /// Test pictures classified right.
+    pub test: f64,
+    /// Time of the steps.
+    pub seconds: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    config: EvaluationConfig,
+    genotype: Genotype,
+    epoch: usize,
+    step: usize,
+    totals: Totals,
+}
+
+/// A training that can be interrupted.
+pub struct Trainer {
+    config: EvaluationConfig,
+    dir: PathBuf,
+    train: Dataset,
+    test: Dataset,
+    /// What is trained.
+    pub net: Network,
+    sgd: Sgd,
+    epoch: usize,
+    step: usize,
+    totals: Totals,
+}
+
+impl std::fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trainer").field("epoch", &self.epoch).field("step", &self.step).finish_non_exhaustive()
+    }
+}
+
+impl Trainer {
+    /// A new training in a folder.
+    ///
+    /// # Errors
+    /// When the settings make no network, or there are no pictures.
+    pub fn new(
+        config: EvaluationConfig,
+        genotype: Genotype,
+        (train, test): (Dataset, Dataset),
+        dir: &Path,
+    ) -> Result<Self> {
+        if config.batch == 0 || train.is_empty() || test.classes != train.classes {
+            return Err(Error::Config(
+                "training needs a batch, pictures, and test pictures of the same classes".into(),
+            ));
+        }
+        let EvaluationConfig { form, channels, cells, .. } = config;
+        let size = Size { form, channels, cells, classes: train.classes };
+        let net = Network::new(size, genotype, config.aux, seed_of(config.seed, &[INIT]))?;
+        // Sizes that do not fit the pictures are refused now, not after hours.
+        net.cost(train.px)?;
+        let sgd = sgd(&net.params, &config.sgd);
+        let dir = dir.to_owned();
+        Ok(Self { config, dir, train, test, net, sgd, epoch: 0, step: 0, totals: Totals::default() })
+    }
+
+    /// Continues the training of a folder; settings and genotype must be its own.
+    ///
+    /// # Errors
+    /// When there is no checkpoint, or it is of another training.
+    pub fn resume(config: EvaluationConfig, genotype: Genotype, data: (Dataset, Dataset), dir: &Path) -> Result<Self> {
+        let path = dir.join("checkpoint.safetensors");
+        let checkpoint = Checkpoint::<State>::read(&path)?;
+        if checkpoint.state.config != config || checkpoint.state.genotype != genotype {
+            return Err(Error::File {
+                path,
+                reason: "is of a training with other settings or another genotype".into(),
+            });
+        }
+        let mut trainer = Self::new(config, genotype, data, dir)?;
+        let State { epoch, step, totals, .. } = checkpoint.state;
+        (trainer.epoch, trainer.step, trainer.totals) = (epoch, step, totals);
+        trainer.net.params.load(&checkpoint.group("net"))?;
+        trainer.sgd.load_state(&checkpoint.group("sgd"))?;
+        Ok(trainer)
+    }
+
+    /// The folder's file of epochs.
+    pub fn records(dir: &Path) -> PathBuf {
+        dir.join("train.jsonl")
+    }
+
+    /// The folder's file of the trained network.
+    pub fn network(dir: &Path) -> PathBuf {
+        dir.join("network.safetensors")
+    }
+
+    fn save(&self) -> Result<()> {
+        let state = State {
+            config: self.config.clone(),
+            genotype: self.net.genotype().clone(),
+            epoch: self.epoch,
+            step: self.step,
+            totals: self.totals,
+        };
+        let groups = vec![
+            ("net", self.net.params.tensors().into_iter().collect()),
+            ("sgd", self.sgd.state().into_iter().collect()),
+        ];
+        checkpoint::write(&self.dir.join("checkpoint.safetensors"), groups, &state)
+    }
+
+    fn advance(&mut self) -> Result<Progress> {
+        let start = Instant::now();
+        let (epoch, at, n) = (self.epoch, self.step, self.train.len());
+        let seed = |tag: usize| seed_of(self.config.seed, &[tag, epoch, at]);
+        let all = order(n, seed_of(self.config.seed, &[ORDER, epoch]));
+        let from = at * self.config.batch;
+        let indices = &all[from..n.min(from + self.config.batch)];
+        let batch = self.train.batch(indices, self.config.normalise, self.config.augment, seed(PICTURES))?;
+        let regularisation = Regularisation {
+            drop_path: self.config.drop_path(epoch),
+            smoothing: self.config.smoothing,
+            seed: seed(DROP),
+        };
+        let mut step = self.net.step(&batch, regularisation)?;
+        if !step.loss.is_finite() {
+            return Err(Error::Config(format!("the loss of epoch {epoch}, step {at} is {}", step.loss)));
+        }
+        self.net.params.observe(&step.seen)?;
+        let gradients = std::mem::take(&mut step.gradients);
+        descend(&mut self.sgd, gradients, &self.config.sgd, self.config.lr(epoch))?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.totals.add(step.loss, step.correct, indices.len(), seconds);
+        self.step += 1;
+        Ok(Progress { epoch, step: at, steps: self.steps(), loss: step.loss, seconds })
+    }
+
+    fn steps(&self) -> usize {
+        // A last batch of one picture has no statistics of its own.
+        let n = self.train.len();
+        n.div_ceil(self.config.batch) - usize::from(n > 1 && n % self.config.batch == 1)
+    }
+
+    /// Share of the test pictures classified right.
+    ///
+    /// # Errors
+    /// When the network fails.
+    pub fn test(&self) -> Result<f64> {
+        let of = |images: &candle_core::Tensor| self.net.logits(images);
+        accuracy(&self.test, usize::MAX, 4 * self.config.batch, self.config.normalise, of)
+    }
+
+    /// Runs to the end, or until `cancel` is raised: then a checkpoint is written. One is also written after each epoch,
+    /// and the network at the end. Gives the last epoch.
+    ///
+    /// # Errors
+    /// When a step fails, a loss is not finite, or a file cannot be written.
+    pub fn run(
+        &mut self,
+        observer: &mut dyn FnMut(&Progress, Option<&EvaluationRecord>),
+        cancel: &AtomicBool,
+    ) -> Result<Option<EvaluationRecord>> {
+        let mut kept: Vec<EvaluationRecord> = read_lines(&Self::records(&self.dir));
+        kept.retain(|r| r.epoch < self.epoch);
+        let lines = Lines::open(Self::records(&self.dir), &kept)?;
+        let mut last = kept.pop();
+        while self.epoch < self.config.epochs {
+            while self.step < self.steps() {
+                if cancel.load(Ordering::Relaxed) {
+                    self.save()?;
+                    return Ok(None);
+                }
+                let progress = self.advance()?;
+                observer(&progress, None);
+            }
+            let record = EvaluationRecord {
+                epoch: self.epoch,
+                lr: self.config.lr(self.epoch),
+                drop_path: self.config.drop_path(self.epoch),
+                loss: self.totals.mean_loss(),
+                accuracy: self.totals.accuracy(),
+                test: self.test()?,
+                seconds: self.totals.seconds,
+            };
+            lines.add(&record)?;
+            let (epoch, steps) = (self.epoch, self.step);
+            let end = Progress { epoch, step: steps, steps, loss: record.loss, seconds: record.seconds };
+            observer(&end, Some(&record));
+            last = Some(record);
+            self.epoch += 1;
+            self.step = 0;
+            self.totals = Totals::default();
+            self.save()?;
+        }
+        checkpoint::save(&Self::network(&self.dir), &self.net.params.tensors())?;
+        Ok(last)
+    }
+}

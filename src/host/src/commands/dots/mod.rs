@@ -1,0 +1,120 @@
+//! `inas dots`: search of cells (thesis chapter 2).
+
+mod derive;
+mod parity;
+mod rank;
+mod search;
+mod train;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use inas_dots::Genotype;
+use inas_dots::run::{DotsRun, RUN_PRESETS};
+use inas_dots::train::SearchResult;
+use inas_host::train::run_from_toml;
+
+use super::{hint, read_text};
+use crate::printer::Printer;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Search operations, then edges, of normal and reduction cells
+    Search(search::Args),
+    /// Print and draw the cells of a search, a file or a publication; or choose other edges for them
+    Derive(derive::Args),
+    /// Train the network of a genotype from scratch
+    Train(train::Args),
+    /// Train the ten topologies of the last node and compare their order with that of the weights (Kendall's tau)
+    Rank(rank::Args),
+    /// Compare supernets and a derived network with reference tensors
+    Parity(parity::Args),
+}
+
+pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
+    match &args.command {
+        Command::Search(args) => search::run(args, printer),
+        Command::Derive(args) => derive::run(args, printer),
+        Command::Train(args) => train::run(args, printer),
+        Command::Rank(args) => rank::run(args, printer),
+        Command::Parity(args) => parity::run(args, printer),
+    }
+}
+
+/// Which run file, and what is different.
+#[derive(Debug, Clone, clap::Args)]
+struct RunArgs {
+    /// Run file (TOML) or preset of one (cifar10, cifar100, imagenet, small).
+    #[arg(long, value_name = "RUN", default_value = "cifar10")]
+    run: String,
+    /// Override a field of the run file, e.g. `search.channels=8`; can be repeated. `--show` prints all fields.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Training files: CIFAR's .bin files, idx pictures and labels, or a folder; default: the run file's.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Test files; default: the run file's.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    test_data: Vec<PathBuf>,
+    /// Print the run file that results, and stop.
+    #[arg(long)]
+    show: bool,
+}
+
+impl RunArgs {
+    fn load(&self) -> anyhow::Result<DotsRun> {
+        let preset = RUN_PRESETS.iter().find(|(name, _)| *name == self.run);
+        let text = match preset {
+            Some((_, text)) => (*text).to_owned(),
+            None => hint(read_text(Path::new(&self.run)), "presets are cifar10, cifar100, imagenet and small")?,
+        };
+        let mut run: DotsRun = hint(
+            run_from_toml(&text, &self.run, &self.set),
+            "`inas dots search --show` prints every field with its value",
+        )?;
+        if preset.is_none() {
+            run.relative_to(Path::new(&self.run).parent().unwrap_or(Path::new("")));
+        }
+        for (field, given) in [(&mut run.data.train, &self.data), (&mut run.data.test, &self.test_data)] {
+            if !given.is_empty() {
+                field.clone_from(given);
+            }
+        }
+        Ok(run)
+    }
+}
+
+/// The result of a search in a folder.
+fn search_result(dir: &Path) -> anyhow::Result<SearchResult> {
+    let path = inas_dots::train::Search::result(dir);
+    let text = hint(read_text(&path), "`inas dots search -o DIR` writes it when the search is through")?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no search result", path.display()))
+}
+
+/// A published genotype by name, a JSON file, or a search's folder.
+fn genotype(name: &str) -> anyhow::Result<Genotype> {
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(search_result(path)?.genotype);
+    }
+    if path.exists() {
+        return Genotype::from_json(&read_text(path)?).with_context(|| format!("cannot use {name}"));
+    }
+    Genotype::published(name).with_context(|| format!("{name} is neither a file nor a folder"))
+}
+
+/// That a run was stopped; what was done is kept.
+fn stopped() -> anyhow::Error {
+    anyhow::Error::new(Stopped)
+}
+
+/// The user stopped a run.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; continue with --resume")]
+pub(crate) struct Stopped;
