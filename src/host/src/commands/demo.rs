@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use inas_host::export::Format;
 use inas_host::picture::Picture;
 use inas_host::report::{self, Fact, LossPoint, Point, Prediction, Report, Sample, SampleResult, Search, Training};
-use inas_host::search::{SamplerKind, SearchResult, Strategy};
+use inas_host::search::SearchResult;
 use inas_host::train::{StepRecord, TrainDir};
 use inas_profiler::measure::Protocol;
 use inas_profiler::profile::Profile;
@@ -16,7 +16,7 @@ use inas_profiler::run::bench_model;
 
 use super::profile::RuntimeArgs;
 use super::run::Written;
-use super::search::{EvalArgs, MeasureOptions, SupernetArgs};
+use super::search::{EvalArgs, SupernetArgs};
 use super::{export, profile, run as run_photos, search, train};
 use crate::printer::{Hint, Printer};
 
@@ -199,29 +199,11 @@ fn train_args(args: &Args, list: &Path) -> train::Args {
 fn search_args(args: &Args, supernet: SupernetArgs) -> search::Args {
     let out = args.out.join("search");
     search::Args {
-        eval: supernet.eval,
-        profile: vec![supernet.profile],
-        within: None,
         resume: out.exists(),
-        out,
         population: args.population,
-        groups: 10,
-        keep: 10,
         iterations: args.iterations,
-        crossover: 0.2,
-        mutation: 0.2,
-        sampler: SamplerKind::Lgs,
-        strategy: Strategy::Evolution,
-        max_latency: None,
-        min_score: None,
-        first_share: 1.0,
-        cache: None,
-        jobs: None,
-        shard: None,
-        shard_wait: 0,
-        measuring: MeasureOptions::default(),
-        plain_sum: false,
         seed: args.seed,
+        ..search::Args::usual(supernet, out)
     }
 }
 

@@ -109,23 +109,14 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
 
 /// The front of a search in the folder, begun or continued.
 fn searched(args: &Args, printer: Printer) -> anyhow::Result<PathBuf> {
-    let (out, config) = (args.out.join("search"), SearchConfig::default());
+    let out = args.out.join("search");
     let resume = out.join("evaluated.jsonl").exists();
     let search = search::Args {
-        supernet: args.supernet.clone(),
-        out: out.clone(),
         resume,
         population: args.population,
-        groups: config.groups,
-        keep: config.keep,
         iterations: args.iterations,
-        crossover: config.crossover,
-        mutation: config.mutation,
-        sampler: config.sampler,
-        strategy: config.strategy,
         max_latency: Some(args.max_latency),
-        plain_sum: false,
-        seed: 0,
+        ..search::Args::usual(args.supernet.clone(), out.clone())
     };
     search::run(&search, printer)?;
     Ok(out.join("front.json"))

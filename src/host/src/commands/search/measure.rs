@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use inas_device::{ModelJob, Target, bench_models};
 use inas_host::evaluate::Evaluator;
 use inas_host::explorer::Measured;
-use inas_host::export::{self, Format};
+use inas_host::export::{self, ExportOptions};
 use inas_host::search::Evaluated;
 use inas_host::search::pareto::{self, Point};
 use inas_profiler::backend::ExecutionProvider;
@@ -81,8 +81,7 @@ pub(super) fn front_on_device(
         crate::commands::export::spread(front.len(), picked.min(front.len())).map(|i| &front[i]).collect();
     let mut files = Vec::new();
     for network in &chosen {
-        let metadata = [("inas.hash".to_owned(), network.hash.clone())];
-        let exported = export::export(evaluator, &network.arch, Format::Fp32, &metadata)
+        let exported = export::export(evaluator, &network.arch, &ExportOptions::default())
             .with_context(|| format!("exporting {}", network.hash))?;
         let file = out.join("models").join(format!("{}.onnx", network.hash));
         write_file(&file, &exported.onnx)?;

@@ -157,6 +157,36 @@ fn part(text: &str) -> Result<(usize, usize), String> {
 }
 
 impl Args {
+    /// The published search over all of the space for one device, begun anew.
+    pub(super) fn usual(supernet: SupernetArgs, out: PathBuf) -> Self {
+        let config = SearchConfig::default();
+        Self {
+            eval: supernet.eval,
+            profile: vec![supernet.profile],
+            within: None,
+            out,
+            resume: false,
+            population: config.population,
+            groups: config.groups,
+            keep: config.keep,
+            iterations: config.iterations,
+            crossover: config.crossover,
+            mutation: config.mutation,
+            sampler: config.sampler,
+            strategy: config.strategy,
+            max_latency: None,
+            min_score: None,
+            first_share: config.first_share,
+            cache: None,
+            jobs: None,
+            shard: None,
+            shard_wait: 0,
+            measuring: MeasureOptions::default(),
+            plain_sum: false,
+            seed: config.seed,
+        }
+    }
+
     fn config(&self) -> SearchConfig {
         SearchConfig {
             population: self.population,
