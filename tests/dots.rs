@@ -1,0 +1,124 @@
+//! `inas dots` end to end on generated pictures.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use inas_dots::Genotype;
+use inas_dots::run::{DotsRun, RUN_PRESETS};
+use inas_dots::train::EvaluationConfig;
+
+fn inas(args: &[&str]) -> assert_cmd::assert::Assert {
+    Command::cargo_bin("inas").unwrap().arg("dots").args(args).assert()
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/dots")
+}
+
+/// CIFAR-10 records whose class is the brightness.
+fn pictures(path: &Path, n: u32) {
+    let record = |i: u32| {
+        let class = (i * 7 % 10) as u8;
+        std::iter::once(class).chain((0..3072u32).map(move |p| class * 20 + (p.wrapping_mul(i + 1) % 40) as u8))
+    };
+    std::fs::write(path, (0..n).flat_map(record).collect::<Vec<u8>>()).unwrap();
+}
+
+#[test]
+fn parity_passes_and_finds_a_difference() {
+    let out = inas(&["parity", golden().to_str().unwrap()]).success().get_output().stdout.clone();
+    assert_eq!(String::from_utf8(out).unwrap().matches("  ok").count(), 17);
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(golden()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+    }
+    let path = dir.path().join("meta.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    // Another operation in one of the genotypes.
+    std::fs::write(&path, text.replacen("dil_conv_5x5", "dil_conv_3x3", 2)).unwrap();
+    let out = inas(&["parity", dir.path().to_str().unwrap()]).code(1).get_output().stdout.clone();
+    assert!(String::from_utf8(out).unwrap().contains("DIFFERS"));
+}
+
+#[test]
+fn presets_hold_the_published_settings() {
+    for (name, _) in RUN_PRESETS {
+        let out = inas(&["search", "--run", name, "--show"]).success().get_output().stdout.clone();
+        let run: DotsRun = toml::from_str(&String::from_utf8(out).unwrap()).unwrap();
+        match name {
+            "cifar10" | "cifar100" => {
+                assert_eq!(run.search, inas_dots::train::SearchConfig::default());
+                assert_eq!(run.evaluation, EvaluationConfig::default());
+            }
+            "imagenet" => {
+                assert_eq!(run.evaluation, EvaluationConfig::imagenet());
+                assert_eq!((run.search.phase(29).1, run.search.phase(30).1), (9, 0));
+            }
+            _ => (),
+        }
+    }
+    let wrong = inas(&["search", "--set", "search.channel=3", "--show"]).code(1);
+    let told = String::from_utf8(wrong.get_output().stderr.clone()).unwrap();
+    assert!(told.contains("channel") && told.contains("hint:"), "{told}");
+}
+
+#[test]
+fn search_derive_train_rank() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    pictures(Path::new(&path("train.bin")), 48);
+    pictures(Path::new(&path("test.bin")), 20);
+    let run = [
+        "--run",
+        "small",
+        "--set",
+        "data.limit=48",
+        "--set",
+        "search.op_epochs=[1, 1]",
+        "--set",
+        "search.topology_epochs=[1, 1]",
+        "--set",
+        "search.batch=12",
+        "--set",
+        "search.validate=12",
+        "--set",
+        "evaluation.epochs=1",
+        "--set",
+        "evaluation.channels=4",
+        "--set",
+        "evaluation.cells=3",
+        "--set",
+        "evaluation.aux=false",
+        "--data",
+        &path("train.bin"),
+        "--test-data",
+        &path("test.bin"),
+    ];
+    let with = |command: &str, more: &[&str]| {
+        let mut args = vec![command];
+        args.extend(more);
+        args.extend(run);
+        inas(&args).success().get_output().stdout.clone()
+    };
+    let found = with("search", &["-o", &path("search")]);
+    let genotype = Genotype::from_json(&String::from_utf8(found).unwrap()).unwrap();
+    // A finished search has nothing left to do.
+    assert_eq!(with("search", &["-o", &path("search"), "--resume"]), genotype.to_json().into_bytes());
+    for edges in ["dots", "darts", "random"] {
+        let file = path(&format!("{edges}.json"));
+        inas(&["derive", &path("search"), "--edges", edges, "-o", &file, "--svg", &path("cells.svg"), "--cost"])
+            .success();
+        Genotype::from_json(&std::fs::read_to_string(file).unwrap()).unwrap();
+        assert!(std::fs::read_to_string(path("cells.svg")).unwrap().starts_with("<svg"));
+    }
+    let again = with("search", &["-o", &path("edges"), "--operations", &path("search/operations.json")]);
+    Genotype::from_json(&String::from_utf8(again).unwrap()).unwrap();
+    let told = String::from_utf8(with("train", &[&path("darts.json"), "-o", &path("train")])).unwrap();
+    assert!(told.starts_with("test accuracy"), "{told}");
+    let told = String::from_utf8(with("rank", &[&path("search"), "-o", &path("rank")])).unwrap();
+    assert!(told.contains("Kendall") && told.lines().count() == 12, "{told}");
+    let none = inas(&["train", "no-such-genotype"]).code(1);
+    assert!(String::from_utf8(none.get_output().stderr.clone()).unwrap().contains("dots-c10"));
+}
