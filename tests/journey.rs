@@ -146,6 +146,8 @@ fn the_whole_path_works_and_goes_on_where_it_was() {
     let mask = image::load_from_memory(&piped.stdout).unwrap();
     assert_eq!((mask.width(), mask.height()), (photo.width(), photo.height()));
 
+    ship(&moved, &photo_path);
+
     // A model cut in half is one clear error.
     let half = dir.path().join("half.onnx");
     let bytes = std::fs::read(&model).unwrap();
@@ -163,6 +165,48 @@ fn the_whole_path_works_and_goes_on_where_it_was() {
     let error =
         stderr_of_failure(&["latency", arch.to_str().unwrap(), "--profile", moved.join("profile").to_str().unwrap()]);
     assert!(error.starts_with("error: ") && error.contains("blocks.csv"), "{error}");
+}
+
+/// From the supernet and the profile to a measured model that takes bytes, in one command.
+fn ship(demo: &Path, photo: &Path) {
+    let command = |limit: &str| {
+        let mut ship = inas();
+        ship.args(["ship", "--pixels", "--max-latency", limit, "--target", "local"])
+            .args(["--train-data", "data/mini/train.lst", "--val-data", "data/mini/val.lst"])
+            .arg("--remote-folder")
+            .arg(demo.join("device"))
+            .arg("--supernet")
+            .arg(demo.join("train/supernet.safetensors"))
+            .arg("--profile")
+            .arg(demo.join("profile"))
+            .arg("--front")
+            .arg(demo.join("search/front.json"))
+            .arg("-o")
+            .arg(demo.join("shipped"));
+        ship
+    };
+    let output = command("5000").assert().success().get_output().clone();
+    let line = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(line.contains("measured") && line.trim_end().ends_with("on local: shipped"), "{line}");
+    let models = files(&demo.join("shipped"), "onnx");
+    let [model] = models.as_slice() else { panic!("{models:?}") };
+    let card = std::fs::read_to_string(model.with_extension("card.json")).unwrap();
+    let card: serde_json::Value = serde_json::from_str(&card).unwrap();
+    assert!(card["shipped"]["measured"]["latency"]["median_us"].as_f64() > Some(0.0), "{card}");
+    assert!(
+        card["macs"].as_u64() > Some(0) && card["f_max"].is_f64() && card["profile"]["runtime"] == "tract",
+        "{card}"
+    );
+    let inside = inas_graph::metadata(&std::fs::read(model).unwrap()).unwrap();
+    let inside = &inside.iter().find(|(key, _)| key == "inas.card").unwrap().1;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(inside).unwrap(), card);
+    assert!(!demo.join("device").exists(), "the device is left as it was");
+    inas().arg("run").arg(model).arg(photo).arg("-o").arg(demo.join("bytes")).assert().success();
+    assert_eq!(files(&demo.join("bytes"), "png").len(), 2);
+
+    let output = command("0.0001").assert().code(1).get_output().clone();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("no network of") && error.contains("hint: "), "{error}");
 }
 
 fn photos_arg(demo: &Path) -> PathBuf {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::Device;
 use inas_host::data::{Sample, read_list};
 use inas_host::supernet::Supernet;
+use inas_host::train::parallel::Peers;
 use inas_host::train::{Progress, TrainConfig, TrainDir, TrainError, Trainer};
 use inas_space::Space;
 
@@ -32,7 +33,7 @@ fn config() -> TrainConfig {
 
 fn open(dir: &Path, config: TrainConfig, resume: bool) -> Result<Trainer, TrainError> {
     let net = Supernet::new(Space::preset("nano").unwrap(), 1, &Device::Cpu).unwrap();
-    Trainer::open(net, config, dir, resume)
+    Trainer::open(net, config, dir, resume, Peers::Alone)
 }
 
 /// Trains until `stop_after` steps are done, or to the end.
@@ -209,4 +210,27 @@ fn a_backbone_is_pretrained_then_trained_on() {
     let written = std::fs::metadata(before.supernet()).unwrap().modified().unwrap();
     run(&["--set", "train.lr=1e-9"]);
     assert_eq!(std::fs::metadata(before.supernet()).unwrap().modified().unwrap(), written);
+}
+
+#[test]
+fn two_processes_take_the_steps_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (alone, together) = (dir.path().join("alone"), dir.path().join("together"));
+    assert!(program(&alone).args(["--set", "train.accumulate=2"]).status().unwrap().success());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let start = |rank: &str| {
+        let mut command = program(&together);
+        command.arg("--parallel").env("RANK", rank).env("WORLD_SIZE", "2").env("MASTER_PORT", port.to_string());
+        command.spawn().unwrap()
+    };
+    let (mut first, mut second) = (start("0"), start("1"));
+    assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
+    let (a, b) = (records(&alone), records(&together));
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(&b) {
+        assert_eq!((a.0, a.1), (b.0, b.1));
+        // The order of a sum differs, and the first step's rounding is in all that follow.
+        let near = |(x, y): (&f32, &f32)| (x - y).abs() < 1e-3 * y.abs();
+        assert!(a.2.iter().zip(&b.2).all(near), "{a:?} {b:?}");
+    }
 }

@@ -68,6 +68,9 @@ def compare(title, request, workers, rounds):
         t = times[w.name]
         print(f"  {w.name:<20} {median[w.name]:8.3f} s (best {min(t):.3f}, worst {max(t):.3f}; processor {min(cpu[w.name]):.2f})   "
               f"peak {peaks[w.name]:7.0f} MB, loaded {w.loaded:5.0f} MB")
+    if request == "eval":
+        rates = ", ".join(f"{n} {60 / min(cpu[n]):.1f}" for n in cpu)
+        print(f"  evaluations in a minute of processor time: {rates}")
     peer = min((n for n in median if n != "inas"), key=median.get)
     paired = statistics.median(a / b for a, b in zip(times["inas"], times[peer]))
     base = {w.name: w.loaded for w in workers}

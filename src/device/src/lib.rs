@@ -8,19 +8,23 @@
 //! agents, jump hosts and settings, which no library does as well. `INAS_ADB` and `INAS_SSH` name other programs or add
 //! options to them. Files travel through the same connection as commands (`cat`), so a device needs no sftp server.
 
+pub mod bench;
 mod command;
 pub mod doctor;
 mod elf;
 mod error;
 mod facts;
 pub mod mock;
+mod models;
 pub mod session;
 mod target;
 mod transport;
 
+pub use bench::{Bench, Benched, bench_on};
 pub use command::{Limits, Stream, quote};
 pub use error::{Error, Result};
 pub use facts::{Battery, Facts};
+pub use models::{ModelJob, bench_models};
 pub use session::{Event, Job, profile_on};
 pub use target::{Target, attached};
 pub use transport::{Device, Pushed};

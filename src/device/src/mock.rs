@@ -166,6 +166,33 @@ impl MockDevice {
         if unseen.is_some() { Err(self.lost("error: device offline")) } else { Ok(0) }
     }
 
+    /// Measures a model; a larger file is slower.
+    fn bench(&mut self, command: &str, on_line: &mut dyn FnMut(Stream, &str)) -> Result<i32> {
+        let done = self.runs.len();
+        match self.due(done) {
+            Some(Fault::Exit(code, words)) => {
+                on_line(Stream::Err, &words);
+                return Ok(code);
+            }
+            Some(Fault::Garbage(lines)) => lines.iter().for_each(|l| on_line(Stream::Out, l)),
+            Some(Fault::Cut { attempts, .. } | Fault::Reboot { attempts }) => {
+                self.away = attempts;
+                return Err(self.lost("device offline"));
+            }
+            None => {}
+        }
+        self.runs.push(command.to_owned());
+        let model = self
+            .files
+            .iter()
+            .find(|(path, _)| path.rsplit('/').next().is_some_and(|n| n.starts_with("model-") && command.contains(n)));
+        let size = model.map_or(0, |(_, bytes)| bytes.len());
+        let median_us = self.latency(done) * size as f64 / 1000.0;
+        let latency = Measurement { median_us, ci_low_us: median_us, ci_high_us: median_us, ..Measurement::default() };
+        on_line(Stream::Out, &serde_json::json!({ "runtime": "mock", "threads": 1, "latency": latency }).to_string());
+        Ok(0)
+    }
+
     fn due(&mut self, measured: usize) -> Option<Fault> {
         let due = self.script.faults.front().is_some_and(|f| f.0 <= measured);
         if due { self.script.faults.pop_front().map(|f| f.1) } else { None }
@@ -282,6 +309,8 @@ impl Device for MockDevice {
             self.tell_facts(on_line);
         } else if command.contains(&format!("{PROFILER} run")) {
             return self.run(command, on_line);
+        } else if command.contains(&format!("{PROFILER} ")) && command.contains("bench") {
+            return self.bench(command, on_line);
         } else if command.contains("sha256sum") {
             if let Some(path) = named() {
                 let hash = sha256(&self.files[&path]);

@@ -72,6 +72,30 @@ fn check(key: &BlockKey) -> Result<()> {
 
 /// Graph of a whole network: `image` `[1, 3, px, px]` in, `saliency` `[1, 1, px, px]` in [0, 1] out.
 pub fn network(space: &Space, arch: &Architecture, px: u32, weights: &mut dyn Weights) -> Result<Graph> {
+    network_of(space, arch, px, weights, false)
+}
+
+/// As [`network`], but before the branches of multi-scale units are merged (thesis eq. 3.1): a depthwise convolution for
+/// each chosen kernel, its BN folded, and their mean. To tell what re-parameterisation saves (thesis table 3.7).
+pub fn network_with_branches(space: &Space, arch: &Architecture, px: u32, weights: &mut dyn Weights) -> Result<Graph> {
+    network_of(space, arch, px, weights, true)
+}
+
+/// Kernels chosen for a block.
+fn kernels<'a>(arch: &'a Architecture, block: &inas_space::Block) -> &'a [u32] {
+    let level = || place(&block.name, ".mainops.level_").0;
+    match block.key.kind {
+        BlockKind::MbConv => {
+            let (stage, layer) = place(&block.name, "backbone.stage_");
+            &arch.stages[stage - 1][layer].kernels
+        }
+        BlockKind::TransportFusion => &arch.transport[level()].kernels,
+        BlockKind::DecoderFusion => &arch.decoder[level()].kernels,
+        BlockKind::Stem | BlockKind::TransportBranch | BlockKind::DecoderBranch | BlockKind::Head => &[],
+    }
+}
+
+fn network_of(space: &Space, arch: &Architecture, px: u32, weights: &mut dyn Weights, branches: bool) -> Result<Graph> {
     let mut b = Builder::new(Some(weights));
     let mut levels: Vec<Option<Value>> = vec![None; space.levels.len()];
     let mut x = b.input("image", 3, px);
@@ -81,6 +105,9 @@ pub fn network(space: &Space, arch: &Architecture, px: u32, weights: &mut dyn We
     for block in space.blocks(arch, px)? {
         let key = &block.key;
         b.scope.clone_from(&block.name);
+        if branches {
+            b.branches = kernels(arch, &block).to_vec();
+        }
         match key.kind {
             BlockKind::Stem => x = stem(&mut b, space, key, x)?,
             BlockKind::MbConv => {
@@ -137,7 +164,17 @@ fn stem(b: &mut Builder<'_>, space: &Space, key: &BlockKey, x: Value) -> Result<
 fn depthwise(b: &mut Builder<'_>, suffix: &str, key: &BlockKey, x: Value) -> Result<Value> {
     let channels = b.shape(x)[1];
     let stride = key.stride.max(1);
-    b.conv(x, Conv { kernel: key.kernel, stride, depthwise: true, ..Conv::pointwise(suffix, channels) })
+    if b.branches.len() < 2 {
+        return b.conv(x, Conv { kernel: key.kernel, stride, depthwise: true, ..Conv::pointwise(suffix, channels) });
+    }
+    let mut branches = Vec::new();
+    for kernel in b.branches.clone() {
+        let name = format!("{suffix}.ks_{kernel}");
+        branches.push(b.conv(x, Conv { kernel, stride, depthwise: true, ..Conv::pointwise(&name, channels) })?);
+    }
+    // Two units of a transport fusion each have a mean.
+    let unit = suffix.trim_start_matches(".fusion.").trim_start_matches('.');
+    mean_named(b, &format!("{unit}_"), &branches)
 }
 
 fn mbconv(b: &mut Builder<'_>, space: &Space, key: &BlockKey, x: Value) -> Result<Value> {
@@ -184,14 +221,18 @@ fn branch(b: &mut Builder<'_>, space: &Space, key: &BlockKey, x: Value) -> Resul
 }
 
 fn mean(b: &mut Builder<'_>, inputs: &[Value]) -> Result<Value> {
+    mean_named(b, "", inputs)
+}
+
+fn mean_named(b: &mut Builder<'_>, prefix: &str, inputs: &[Value]) -> Result<Value> {
     let mut sum = inputs[0];
     for (i, x) in inputs.iter().enumerate().skip(1) {
-        sum = b.op(&format!("add{i}"), Op::Add, &[sum, *x])?;
+        sum = b.op(&format!("{prefix}add{i}"), Op::Add, &[sum, *x])?;
     }
     if inputs.len() == 1 {
         return Ok(sum);
     }
-    b.op("mean", Op::Scale(1.0 / inputs.len() as f32), &[sum])
+    b.op(&format!("{prefix}mean"), Op::Scale(1.0 / inputs.len() as f32), &[sum])
 }
 
 fn fusion_unit(b: &mut Builder<'_>, key: &BlockKey, unit: u32, x: Value) -> Result<Value> {

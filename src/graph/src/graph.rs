@@ -170,11 +170,13 @@ pub(crate) struct Builder<'a> {
     /// None: shapes and cost only.
     weights: Option<&'a mut dyn Weights>,
     pub(crate) scope: String,
+    /// Kernels of the multi-scale unit to build as branches of their own; empty builds the merged form.
+    pub(crate) branches: Vec<u32>,
 }
 
 impl<'a> Builder<'a> {
     pub(crate) fn new(weights: Option<&'a mut dyn Weights>) -> Self {
-        Self { graph: Graph::default(), weights, scope: String::new() }
+        Self { graph: Graph::default(), weights, scope: String::new(), branches: Vec::new() }
     }
 
     pub(crate) fn input(&mut self, name: &str, channels: u32, px: u32) -> Value {

@@ -10,8 +10,8 @@ mod graph;
 mod onnx;
 mod weights;
 
-pub use build::{block, network};
+pub use build::{block, network, network_with_branches};
 pub use error::{Error, Result};
 pub use graph::{Function, Graph, Node, Op, Shape, Value, ValueInfo};
-pub use onnx::{OnnxOptions, Precision, Ranges, metadata};
+pub use onnx::{Edge, OnnxOptions, Precision, Ranges, metadata, with_metadata};
 pub use weights::{ConvSpec, ConvWeights, SeededWeights, Weights};

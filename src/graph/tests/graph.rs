@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use inas_graph::{
     ConvSpec, ConvWeights, Error, Graph, OnnxOptions, Op, SeededWeights, Weights, block, cost, metadata, network,
+    network_with_branches,
 };
 use inas_space::{Architecture, BlockKey, BlockKind, PRESETS, Space};
 use rand::SeedableRng as _;
@@ -187,5 +188,38 @@ fn cut_files_are_refused() {
     assert_eq!(metadata(&onnx).unwrap(), []);
     for length in 0..onnx.len() {
         assert!(matches!(metadata(&onnx[..length]), Err(Error::Onnx { .. })), "first {length} of {}", onnx.len());
+    }
+}
+
+#[test]
+fn without_merging_every_chosen_kernel_has_its_convolution() {
+    let space = Space::preset("nano").unwrap();
+    let depthwise = |graph: &Graph| -> Vec<u32> {
+        let mut kernels: Vec<u32> = graph
+            .nodes()
+            .iter()
+            .filter_map(|n| match &n.op {
+                Op::Conv { spec, .. } if spec.groups > 1 => Some(spec.kernel),
+                _ => None,
+            })
+            .collect();
+        kernels.sort_unstable();
+        kernels
+    };
+    for arch in draws(&space, 20) {
+        let layers = arch.stages.iter().flatten().map(|l| &l.kernels);
+        // A transport fusion holds two units.
+        let transport = arch.transport.iter().flat_map(|l| [&l.kernels; 2]);
+        let units: Vec<&Vec<u32>> = layers.chain(transport).chain(arch.decoder.iter().map(|l| &l.kernels)).collect();
+        let mut all: Vec<u32> = units.iter().copied().flatten().copied().collect();
+        let mut largest: Vec<u32> = units.iter().map(|k| *k.last().unwrap()).collect();
+        all.sort_unstable();
+        largest.sort_unstable();
+        let merged = graph_of(&space, &arch);
+        let branches = network_with_branches(&space, &arch, space.input_px, &mut SeededWeights::new(0)).unwrap();
+        assert_eq!((depthwise(&merged), depthwise(&branches)), (largest, all));
+        assert!(branches.macs() >= merged.macs());
+        let shapes = |graph: &Graph| graph.outputs().map(|v| v.shape).collect::<Vec<_>>();
+        assert_eq!(shapes(&merged), shapes(&branches));
     }
 }

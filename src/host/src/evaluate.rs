@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use inas_runtime::preprocess;
 use inas_space::Architecture;
 
-use inas_profiler::backend::Session;
+use inas_profiler::backend::{Session, Values, ValuesMut};
 
 use crate::data::{DataError, Loader, LoaderOptions, Sample, decode_label, decode_photo};
 use crate::metrics::{DatasetMetrics, DatasetSummary, FastScore, FastSummary, ImageMetrics, MapU8, MetricError};
@@ -21,7 +21,7 @@ pub enum EvaluateError {
     Supernet(#[from] crate::supernet::Error),
     /// A deployed network did not run.
     #[error(transparent)]
-    Runtime(#[from] inas_profiler::Error),
+    Runtime(#[from] inas_profiler::backend::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed: {}", crate::supernet::short(.0))]
     Tensor(#[from] candle_core::Error),
@@ -43,9 +43,9 @@ pub type Result<T> = std::result::Result<T, EvaluateError>;
 #[derive(Debug)]
 pub struct Images {
     /// `[N, px, px, 3]` each.
-    calibration: Vec<Tensor>,
+    pub(crate) calibration: Vec<Tensor>,
     /// Validation images `[N, px, px, 3]` with each label at its own size.
-    validation: Vec<(Tensor, Vec<MapU8>)>,
+    pub(crate) validation: Vec<(Tensor, Vec<MapU8>)>,
     px: u32,
 }
 
@@ -67,7 +67,7 @@ impl Images {
         let options = LoaderOptions { batch, seed, shuffle: true, ..LoaderOptions::default() };
         let loader = Loader::new(training, options)?;
         let mut calibration = Vec::with_capacity(batches);
-        for batch in loader.epoch(0, |_| px).take(batches) {
+        for batch in loader.epoch(0, |_| Some(px)).take(batches) {
             let batch = batch?;
             calibration.push(Tensor::from_slice(&batch.images, (batch.n, side, side, 3), device)?);
         }
@@ -99,12 +99,23 @@ impl Images {
         mut see: impl FnMut(&MapU8, &MapU8) -> Result<()>,
     ) -> Result<()> {
         let statistics = recalibrate(net, arch, &self.calibration)?;
+        (0..self.validation.len()).try_for_each(|batch| self.each_map_of(net, arch, &statistics, batch, &mut see))
+    }
+
+    /// Maps and labels of validation batch number `batch`.
+    pub(crate) fn each_map_of(
+        &self,
+        net: &Supernet,
+        arch: &Architecture,
+        statistics: &Statistics,
+        batch: usize,
+        mut see: impl FnMut(&MapU8, &MapU8) -> Result<()>,
+    ) -> Result<()> {
+        let (images, labels) = &self.validation[batch];
         let area = (self.px * self.px) as usize;
-        for (images, labels) in &self.validation {
-            let maps = net.eval_with(arch, images, &statistics)?.flatten_all()?.to_vec1::<f32>()?;
-            for (map, label) in maps.chunks(area).zip(labels) {
-                see(&self.mask(map, label)?, label)?;
-            }
+        let maps = net.eval_with(arch, images, statistics)?.flatten_all()?.to_vec1::<f32>()?;
+        for (map, label) in maps.chunks(area).zip(labels) {
+            see(&self.mask(map, label)?, label)?;
         }
         Ok(())
     }
@@ -120,7 +131,7 @@ impl Images {
 #[derive(Debug)]
 pub struct Evaluator {
     net: Supernet,
-    images: Images,
+    pub(crate) images: Images,
 }
 
 impl Evaluator {
@@ -147,9 +158,28 @@ impl Evaluator {
         self.images.px
     }
 
+    /// Number of validation images, and of images for recalibration.
+    pub fn sizes(&self) -> (usize, usize) {
+        let calibration = self.images.calibration.iter().map(|batch| batch.dims()[0]).sum();
+        (self.images.validation.iter().map(|(_, labels)| labels.len()).sum(), calibration)
+    }
+
     /// BN statistics of `arch` on the calibration images.
     pub fn statistics(&self, arch: &Architecture) -> Result<Statistics> {
         Ok(recalibrate(&self.net, arch, &self.images.calibration)?)
+    }
+
+    /// Map of `arch`, `px` x `px` in 0..=1, of validation image number `index`.
+    pub fn map(&self, arch: &Architecture, statistics: &Statistics, index: usize) -> Result<Vec<f32>> {
+        let (mut batch, mut row) = (0, index);
+        while let Some((_, labels)) = self.images.validation.get(batch).filter(|(_, labels)| row >= labels.len()) {
+            (batch, row) = (batch + 1, row - labels.len());
+        }
+        let Some((images, _)) = self.images.validation.get(batch) else {
+            return Err(DataError::Empty { path: None }.into());
+        };
+        let map = self.net.eval_with(arch, &images.narrow(0, row, 1)?, statistics)?;
+        Ok(map.flatten_all()?.to_vec1()?)
     }
 
     /// A calibration image `[1, px, px, 3]`, for checking exports.
@@ -168,14 +198,24 @@ impl Evaluator {
         self.images.score(&self.net, arch)
     }
 
-    /// As [`Evaluator::score`], of a deployed network: one float32 input `[1, 3, px, px]`, one output `[1, 1, px, px]`.
+    /// As [`Evaluator::score`], of a deployed network: a float32 input `[1, 3, px, px]` and output `[1, 1, px, px]`, or bytes
+    /// `[1, px, px, 3]` and `[1, 1, px, px]`.
     pub fn score_deployed(&self, session: &mut dyn Session) -> Result<FastSummary> {
         let mut score = FastScore::default();
         for (images, labels) in &self.images.validation {
             for (image, label) in planes(images)?.iter().zip(labels) {
-                session.set_inputs(&[image])?;
+                if matches!(session.input_mut(0)?, ValuesMut::U8(_)) {
+                    session.set_inputs(&[&pixels(image)])?;
+                } else {
+                    session.set_inputs(&[image])?;
+                }
                 session.run()?;
-                score.push(&self.images.mask(&session.output(0)?, label)?, label)?;
+                let map = match session.output_values(0)? {
+                    // The middle of a byte's range, so that it is found again when rounded down.
+                    Values::U8(bytes) => bytes.iter().map(|v| (f32::from(*v) + 0.5) / 255.0).collect(),
+                    floats @ Values::F32(_) => floats.to_f32(),
+                };
+                score.push(&self.images.mask(&map, label)?, label)?;
             }
         }
         Ok(score.finish()?)
@@ -197,4 +237,14 @@ fn planes(images: &Tensor) -> Result<Vec<Vec<f32>>> {
     let n = images.dim(0)?;
     let values = images.permute((0, 3, 1, 2))?.contiguous()?.reshape((n, ()))?;
     Ok(values.to_vec2::<f32>()?)
+}
+
+/// The bytes `[h, w, 3]` that normalise to `planes` `[3, h, w]`.
+pub(crate) fn pixels(planes: &[f32]) -> Vec<f32> {
+    let area = planes.len() / 3;
+    let byte = |i: usize| {
+        let (pixel, c) = (i / 3, i % 3);
+        ((planes[c * area + pixel] * inas_runtime::STD[c] + inas_runtime::MEAN[c]) * 255.0).round()
+    };
+    (0..planes.len()).map(byte).collect()
 }

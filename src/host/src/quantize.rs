@@ -29,7 +29,8 @@ pub fn calibrate(graph: &Graph, images: &[Vec<f32>], runtime: &dyn Backend) -> R
         session.run()?;
         let outputs = names.iter().enumerate().map(|(i, name)| Ok((name.clone(), session.output(i)?)));
         for tensor in input.map(Ok).chain(outputs) {
-            let (name, values): (String, Vec<f32>) = tensor.map_err(|e: inas_profiler::Error| ExportError::from(e))?;
+            let (name, values): (String, Vec<f32>) =
+                tensor.map_err(|e: inas_profiler::backend::Error| ExportError::from(e))?;
             let kept = seen.entry(name).or_default();
             kept.extend(values.iter().step_by(values.len().div_ceil(VALUES)));
             kept.extend(values.iter().copied().reduce(f32::min));

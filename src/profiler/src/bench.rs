@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::backend::{Backend, RuntimeInfo, Session};
 use crate::conditions::Conditions;
 use crate::device::DeviceFacts;
 use crate::measure::{Clock, SystemClock};
 use crate::run::load;
 use crate::{Error, Result, stats};
+use inas_backend::{Backend, RuntimeInfo, Session};
 
 /// Newest schema of the report that is read, and the one written.
 pub const SCHEMA: u64 = 1;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Session;
 use crate::{Error, Result, cache, stats};
+use inas_backend::Session;
 
 /// Confidence level of the interval around the median.
 const LEVEL: f64 = 0.95;

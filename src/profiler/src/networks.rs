@@ -8,12 +8,12 @@ use inas_space::{Architecture, LatencyTable, Space};
 use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::{Backend, Session};
 use crate::measure::{Clock, SystemClock};
 use crate::profile::Profile;
 use crate::rng::Rng as Shuffler;
 use crate::run::{LocalBench, load};
 use crate::{Error, Result, stats};
+use inas_backend::{Backend, Session};
 
 /// Pause between two looks at the sentinel.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -149,24 +149,39 @@ pub fn measure_in_turns(
     seed: u64,
     observer: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Turned>> {
+    let (space, px) = (profile.space(), profile.input_px());
+    let onnx = |i: usize| {
+        let graph = network(space, &archs[i], px, &mut SeededWeights::new(seed))?;
+        Ok(graph.to_onnx(&OnnxOptions::default())?)
+    };
+    measure_models_in_turns(profile, (archs.len(), &onnx), backend, turns, seed, observer)
+}
+
+/// As [`measure_in_turns`], for any models: how many, and the ONNX file of each, which is asked for when its turn comes.
+pub fn measure_models_in_turns(
+    profile: &Profile,
+    (count, onnx): (usize, &dyn Fn(usize) -> Result<Vec<u8>>),
+    backend: &dyn Backend,
+    turns: &Turns,
+    seed: u64,
+    observer: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Turned>> {
     if turns.together == 0 {
         return Err(Error::Protocol { reason: "at least one network must be held in memory" });
     }
-    let (space, px) = (profile.space(), profile.input_px());
+    let space = profile.space();
     let facts = profile.facts();
     let keys: Vec<_> = profile.rows().keys().copied().filter(|k| !k.is_identity()).collect();
     let mut bench = LocalBench::new(space, &keys, backend, &facts.protocol, facts.seed)?;
     let quiet = facts.sentinel_us.map(|us| us * (1.0 + facts.protocol.drift / 2.0));
     let clock = SystemClock::default();
-    let mut measured = Vec::with_capacity(archs.len());
+    let mut measured = Vec::with_capacity(count);
     // Every n-th network is in a group, so that all groups span the range and no slow phase falls on one end of it.
-    let groups = archs.len().div_ceil(turns.together).max(1);
+    let groups = count.div_ceil(turns.together).max(1);
     for group in 0..groups {
-        let load_network = |arch: &Architecture| -> Result<Box<dyn Session>> {
-            let graph = network(space, arch, px, &mut SeededWeights::new(seed))?;
-            Ok(load(&graph.to_onnx(&OnnxOptions::default())?, backend, seed)?.0)
-        };
-        let mut sessions = archs.iter().skip(group).step_by(groups).map(load_network).collect::<Result<Vec<_>>>()?;
+        let of_group = (group..count).step_by(groups);
+        let load_model = |i: usize| -> Result<Box<dyn Session>> { Ok(load(&onnx(i)?, backend, seed)?.0) };
+        let mut sessions = of_group.clone().map(load_model).collect::<Result<Vec<_>>>()?;
         let before = measured.len();
         let mut visit = |i: usize| {
             for _ in 0..turns.looks {
@@ -177,8 +192,8 @@ pub fn measure_in_turns(
             }
             visit(sessions[i].as_mut(), turns, &clock)
         };
-        let mut observer = |done: usize, _: usize| observer(before + done, archs.len());
-        let turned = in_turns(archs.iter().skip(group).step_by(groups).len(), turns, seed, &mut visit, &mut observer)?;
+        let mut observer = |done: usize, _: usize| observer(before + done, count);
+        let turned = in_turns(of_group.len(), turns, seed, &mut visit, &mut observer)?;
         measured.extend(turned.into_iter().enumerate().map(|(i, t)| (group + i * groups, t)));
     }
     measured.sort_by_key(|m| m.0);

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use inas_graph::cost;
 use inas_space::{BlockKey, Space};
 
-use crate::backend::Backend;
 use crate::measure::Protocol;
 use crate::rng::Rng;
 use crate::run::LocalBench;
 use crate::schedule::Bench as _;
 use crate::{Result, stats};
+use inas_backend::Backend;
 
 /// What profiling will take.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

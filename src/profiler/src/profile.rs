@@ -10,12 +10,12 @@ use inas_space::{Architecture, BlockKey, LatencyBreakdown, LatencyTable, Micros,
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::backend::RuntimeInfo;
 use crate::calibrate::{CALIBRATION_FILE, Calibration};
 use crate::device::DeviceFacts;
 use crate::measure::{Measurement, Protocol};
 use crate::records::Record;
 use crate::{Error, Result};
+use inas_backend::RuntimeInfo;
 
 /// Newest schema of the folder that is read, and the one written.
 pub const SCHEMA: u64 = 2;

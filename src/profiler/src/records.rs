@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use inas_space::BlockKey;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::RuntimeInfo;
 use crate::conditions::Conditions;
 use crate::measure::{Measurement, Protocol};
 use crate::profile::write_whole;
 use crate::schedule::History;
 use crate::{Error, Result};
+use inas_backend::RuntimeInfo;
 
 /// Name of the file.
 pub const RECORDS_FILE: &str = "records.jsonl";

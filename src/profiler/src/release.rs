@@ -8,10 +8,10 @@ use inas_space::{BlockKey, LatencyTable, Space};
 use sha2::{Digest as _, Sha256};
 
 use crate::Result;
-use crate::backend::RuntimeInfo;
 use crate::device::DeviceFacts;
 use crate::measure::{Measurement, Protocol};
 use crate::profile::{BlockRow, Profile, ProfileFacts, SCHEMA};
+use inas_backend::RuntimeInfo;
 
 /// Name of the runtime of a profile that was not measured by this program.
 pub const IMPORTED: &str = "imported";

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use inas_graph::{OnnxOptions, SeededWeights, block, cost};
 use inas_space::{BlockKey, BlockKind, Micros, Space};
 
-use crate::backend::{Backend, Session};
 use crate::cache::Evictor;
 use crate::conditions::{Conditions, cooled};
 use crate::device::DeviceFacts;
@@ -18,6 +17,7 @@ use crate::records::{Entry, Header, Record, Records, Sentinel, StreamLine};
 use crate::rng::Rng;
 use crate::schedule::{self, Bench, Plan};
 use crate::{Error, Result, stats};
+use inas_backend::{Backend, Session};
 
 /// Samples of the sentinel at each look.
 const SENTINEL_RUNS: usize = 5;

@@ -3,8 +3,9 @@
 
 mod common;
 
+use inas_backend::{Backend, Error, RuntimeKind, open};
 use inas_graph::{OnnxOptions, SeededWeights, block, network};
-use inas_profiler::{Backend, Error, Protocol, RuntimeKind, bench_model, open};
+use inas_profiler::{Protocol, bench_model};
 use inas_space::{BlockKind, Space};
 
 #[cfg(feature = "ort")]

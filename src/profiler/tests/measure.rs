@@ -1,24 +1,25 @@
 //! Timing with scripted times: a session that moves a clock.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use inas_backend::{Session, Values, ValuesMut};
 use inas_profiler::measure::{Clock, measure_with};
-use inas_profiler::{Error, Measurement, Protocol, Result, Session};
+use inas_profiler::{Error, Measurement, Protocol};
 
 /// Microseconds since the start.
 #[derive(Clone, Default)]
-struct Hand(Rc<Cell<f64>>);
+struct Hand(Arc<Mutex<f64>>);
 
 impl Clock for Hand {
     fn now(&self) -> Duration {
-        Duration::from_secs_f64(self.0.get() / 1e6)
+        Duration::from_secs_f64(*self.0.lock().unwrap() / 1e6)
     }
 
     fn sleep(&self, time: Duration) {
-        self.0.set(self.0.get() + time.as_secs_f64() * 1e6);
+        *self.0.lock().unwrap() += time.as_secs_f64() * 1e6;
     }
 }
 
@@ -28,7 +29,7 @@ struct Scripted<F> {
     us: F,
 }
 
-impl<F: FnMut(usize) -> f64> Session for Scripted<F> {
+impl<F: FnMut(usize) -> f64 + Send> Session for Scripted<F> {
     fn input_shapes(&self) -> &[Vec<usize>] {
         &[]
     }
@@ -37,23 +38,23 @@ impl<F: FnMut(usize) -> f64> Session for Scripted<F> {
         &[]
     }
 
-    fn set_inputs(&mut self, _values: &[&[f32]]) -> Result<()> {
-        Ok(())
+    fn input_mut(&mut self, _index: usize) -> inas_backend::Result<ValuesMut<'_>> {
+        Ok(ValuesMut::F32(&mut []))
     }
 
-    fn run(&mut self) -> Result<()> {
-        self.hand.0.set(self.hand.0.get() + (self.us)(self.run));
+    fn run(&mut self) -> inas_backend::Result<()> {
+        *self.hand.0.lock().unwrap() += (self.us)(self.run);
         self.run += 1;
         Ok(())
     }
 
-    fn output(&self, _index: usize) -> Result<Vec<f32>> {
-        Ok(Vec::new())
+    fn output_values(&self, _index: usize) -> inas_backend::Result<Values<'_>> {
+        Ok(Values::F32(&[]))
     }
 }
 
 /// Measures runs that take `us(n)` microseconds; also tells how many ran.
-fn timed(protocol: &Protocol, us: impl FnMut(usize) -> f64) -> (Measurement, usize) {
+fn timed(protocol: &Protocol, us: impl FnMut(usize) -> f64 + Send) -> (Measurement, usize) {
     let hand = Hand::default();
     let mut session = Scripted { hand: hand.clone(), run: 0, us };
     let protocol = Protocol { cold_runs: 0, ..protocol.clone() };
@@ -136,15 +137,15 @@ fn contradicting_protocols_are_refused() {
 #[test]
 fn cold_runs_follow_an_eviction_each() {
     let hand = Hand::default();
-    let cold = Rc::new(Cell::new(false));
-    let evicted = Rc::clone(&cold);
+    let cold = Arc::new(AtomicBool::new(false));
+    let evicted = Arc::clone(&cold);
     // A run after an eviction takes three times as long.
-    let us = move |_| if evicted.replace(false) { 300.0 } else { 100.0 };
+    let us = move |_| if evicted.swap(false, Ordering::Relaxed) { 300.0 } else { 100.0 };
     let mut session = Scripted { hand: hand.clone(), run: 0, us };
     let mut evictions = 0;
     let mut evict = || {
         evictions += 1;
-        cold.set(true);
+        cold.store(true, Ordering::Relaxed);
     };
     let protocol = Protocol { cold_runs: 5, ..Protocol::default() };
     let m = measure_with(&mut session, &protocol, &hand, &mut evict).unwrap();

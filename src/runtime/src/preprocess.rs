@@ -7,11 +7,8 @@
 use image::imageops::{self, FilterType};
 use image::{GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 
-/// Mean of ImageNet's red, green and blue, on 0..1 values.
-pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-
-/// Standard deviation of ImageNet's red, green and blue, on 0..1 values.
-pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
+pub use crate::{MEAN, STD};
+use crate::{normalised_values, quantised};
 
 /// A buffer or picture whose size does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +82,7 @@ pub fn label_to_nhwc(label: &GrayImage, px: u32) -> Vec<f32> {
 
 /// A network's map (row-major, nominally 0..1) in 8 bits: clamped to 0..1, times 255, rounded down; not a number is 0.
 pub fn map_to_u8(map: &[f32], width: u32, height: u32) -> Result<GrayImage, PreprocessError> {
-    let bytes = map.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0) as u8).collect();
+    let bytes = map.iter().copied().map(quantised).collect();
     let wrong = PreprocessError::MapLength { width, height, len: map.len() };
     if map.is_empty() || map.len() as u64 != u64::from(width) * u64::from(height) {
         return Err(wrong);
@@ -143,11 +140,6 @@ fn blend(photo: &RgbImage, mask: &GrayImage, behind: &RgbImage) -> Result<RgbIma
         }
     }
     Ok(out)
-}
-
-/// Normalised value of each byte, per channel.
-fn normalised_values() -> [[f32; 256]; 3] {
-    std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - MEAN[c]) / STD[c]))
 }
 
 #[cfg(test)]

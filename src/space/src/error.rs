@@ -55,6 +55,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A partial space offers what the whole one lacks.
+    #[error("space `{part}` is no part of `{whole}`: {place}")]
+    NotPart {
+        /// Name of the partial space.
+        part: String,
+        /// Name of the whole one.
+        whole: String,
+        /// What does not fit, with the place.
+        place: String,
+    },
     /// Text is not a block key.
     #[error("`{text}` is not a block key: {reason}")]
     KeySyntax {

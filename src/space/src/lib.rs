@@ -24,6 +24,7 @@ mod error;
 mod interpolate;
 mod key;
 mod latency;
+mod part;
 mod release;
 mod space;
 

@@ -1,5 +1,6 @@
-//! ONNX form of a graph: opset 17, float32 inputs and outputs, static shapes (the batch may be left open).
+//! ONNX form of a graph: opset 17, float32 or byte inputs and outputs, static shapes (batch and size may be left open).
 
+mod edge;
 mod precision;
 mod proto;
 #[cfg(test)]
@@ -8,20 +9,35 @@ mod writer;
 
 use prost::Message as _;
 
-use crate::graph::{Graph, ValueInfo};
+use crate::graph::Graph;
 use crate::{Error, Result};
 pub use precision::{Precision, Ranges};
-use proto::DimensionValue;
 use writer::Writer;
 
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
+
+/// What a model takes and gives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Edge {
+    /// Normalised float32 planes `[N, C, H, W]` in, floats out.
+    #[default]
+    Floats,
+    /// Red, green and blue bytes `[N, H, W, 3]` in, a byte mask `[N, 1, H, W]` out: normalisation and rounding are part of
+    /// the graph, so that whoever runs it cannot do them wrong.
+    Pixels,
+}
 
 /// How to write a model.
 #[derive(Debug, Clone)]
 pub struct OnnxOptions {
     /// Leave the batch dimension open, named `N`. Runtimes are faster with a fixed one.
     pub dynamic_batch: bool,
+    /// Leave height and width open, named `H` and `W`; both must then be multiples of the network's coarsest stride. A
+    /// runtime that is told them when it loads the model is as fast as with fixed ones.
+    pub dynamic_size: bool,
+    /// What the model takes and gives.
+    pub edge: Edge,
     /// Number format.
     pub precision: Precision,
     /// Key-value pairs kept in the file.
@@ -31,22 +47,25 @@ pub struct OnnxOptions {
 }
 
 impl Default for OnnxOptions {
-    /// One image at a time, float32, no metadata, written by `inas`.
+    /// One image of the graph's size at a time, float32, no metadata, written by `inas`.
     fn default() -> Self {
-        Self { dynamic_batch: false, precision: Precision::Fp32, metadata: Vec::new(), producer: "inas".into() }
+        Self {
+            dynamic_batch: false,
+            dynamic_size: false,
+            edge: Edge::Floats,
+            precision: Precision::Fp32,
+            metadata: Vec::new(),
+            producer: "inas".into(),
+        }
     }
 }
 
 impl Graph {
     /// The graph as an ONNX file. Every convolution must have weights, and for int8 every quantised tensor a range.
     pub fn to_onnx(&self, options: &OnnxOptions) -> Result<Vec<u8>> {
-        let graph = proto::Graph {
-            name: "inas".into(),
-            input: self.inputs().map(|v| value_info(v, options.dynamic_batch)).collect(),
-            output: self.outputs().map(|v| value_info(v, options.dynamic_batch)).collect(),
-            ..Default::default()
-        };
-        let graph = Writer::new(self, &options.precision, graph)?.write()?;
+        let (input, output) = edge::declared(self, options)?;
+        let graph = proto::Graph { name: "inas".into(), input, output, ..Default::default() };
+        let graph = Writer::new(self, &options.precision, graph)?.write(options.edge)?;
         let entry = |(key, value): &(String, String)| proto::Entry { key: key.clone(), value: value.clone() };
         let model = proto::Model {
             ir_version: IR_VERSION,
@@ -70,14 +89,12 @@ pub fn metadata(onnx: &[u8]) -> Result<Vec<(String, String)>> {
     Ok(model.metadata_props.into_iter().map(|e| (e.key, e.value)).collect())
 }
 
-fn value_info(value: &ValueInfo, dynamic_batch: bool) -> proto::ValueInfo {
-    let dimension = |(i, size): (usize, &u32)| {
-        let open = i == 0 && dynamic_batch;
-        let value = if open { DimensionValue::Parameter("N".into()) } else { DimensionValue::Value(i64::from(*size)) };
-        proto::Dimension { value: Some(value) }
-    };
-    let shape = proto::TensorShape { dim: value.shape.iter().enumerate().map(dimension).collect() };
-    let elem_type = proto::DataType::Float as i32;
-    let tensor_type = proto::TensorType { elem_type, shape: Some(shape) };
-    proto::ValueInfo { name: value.name.clone(), r#type: Some(proto::Type { tensor_type: Some(tensor_type) }) }
+/// A model file of this crate with its metadata replaced.
+pub fn with_metadata(onnx: &[u8], pairs: &[(String, String)]) -> Result<Vec<u8>> {
+    // Refuses what is none.
+    metadata(onnx)?;
+    let mut model = proto::Model::decode(onnx).map_err(|e| Error::Onnx { reason: e.to_string() })?;
+    model.metadata_props =
+        pairs.iter().map(|(key, value)| proto::Entry { key: key.clone(), value: value.clone() }).collect();
+    Ok(model.encode_to_vec())
 }

@@ -6,7 +6,7 @@ use inas_space::{ActivationKind, PRESETS, Space};
 use prost::Message as _;
 
 use super::proto::DataType;
-use super::{OnnxOptions, Precision, Ranges, proto};
+use super::{Edge, OnnxOptions, Precision, Ranges, proto};
 use crate::{Error, Graph, Op, SeededWeights, block, network};
 
 fn decoded(graph: &Graph, options: &OnnxOptions) -> proto::Model {
@@ -132,4 +132,51 @@ fn int8_needs_a_range_of_every_quantised_tensor() {
     }
     ranges.remove("image");
     assert!(write(&ranges).is_err());
+}
+
+#[test]
+fn nothing_superfluous_is_written_and_pixels_cost_six_nodes() {
+    for (name, _) in PRESETS {
+        let space = Space::preset(name).unwrap();
+        for arch in [space.min(), space.max()] {
+            let graph = network(&space, &arch, 64, &mut SeededWeights::new(0)).unwrap();
+            let nodes = |edge| {
+                let model = decoded(&graph, &OnnxOptions { edge, ..OnnxOptions::default() });
+                assert_valid(&model);
+                model.graph.unwrap().node
+            };
+            let plain = nodes(Edge::Floats);
+            assert_eq!(plain.len(), graph.nodes().len());
+            for unwanted in ["BatchNormalization", "Identity", "Constant", "Cast", "Transpose", "Shape"] {
+                assert!(plain.iter().all(|n| n.op_type != unwanted), "{name}: {unwanted}");
+            }
+            // One depthwise convolution a unit, whatever its branches were: units are the blocks that have a kernel.
+            let units = space.blocks(&arch, 64).unwrap().iter().filter(|b| b.key.kernel > 0).count();
+            let depthwise = graph.nodes().iter().filter(|n| matches!(&n.op, Op::Conv { spec, .. } if spec.groups > 1));
+            let stem = 1;
+            assert_eq!(depthwise.count(), units - stem, "{name}");
+            assert_eq!(nodes(Edge::Pixels).len(), plain.len() + 6, "{name}");
+        }
+    }
+}
+
+#[test]
+fn open_sizes_and_bytes_are_declared() {
+    let space = Space::preset("nano").unwrap();
+    let graph = network(&space, &space.min(), 64, &mut SeededWeights::new(0)).unwrap();
+    let options = OnnxOptions { edge: Edge::Pixels, dynamic_size: true, ..OnnxOptions::default() };
+    let model = decoded(&graph, &options).graph.unwrap();
+    let shape = |info: &proto::ValueInfo| {
+        let tensor = info.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
+        let dims = tensor.shape.as_ref().unwrap().dim.iter().map(|d| match d.value.as_ref().unwrap() {
+            proto::DimensionValue::Value(size) => size.to_string(),
+            proto::DimensionValue::Parameter(name) => name.clone(),
+        });
+        (info.name.clone(), tensor.elem_type, dims.collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(shape(&model.input[0]), ("pixels".into(), DataType::Uint8 as i32, "1 H W 3".into()));
+    assert_eq!(shape(&model.output[0]), ("mask".into(), DataType::Uint8 as i32, "1 1 H W".into()));
+    let key = *space.block_keys(64).unwrap().last().unwrap();
+    let part = block(&space, &key, &mut SeededWeights::new(0)).unwrap();
+    assert!(matches!(part.to_onnx(&options), Err(Error::Onnx { .. })), "a block has no picture");
 }

@@ -2,6 +2,8 @@
 
 use half::f16;
 
+use super::Edge;
+use super::edge;
 use super::precision::{Affine, Precision, Ranges};
 use super::proto::{self, AttributeType, DataType};
 use crate::graph::{Function, Graph, Node, Op, Value};
@@ -29,13 +31,21 @@ impl<'a> Writer<'a> {
         Ok(Self { graph, precision, out, affine })
     }
 
-    pub(super) fn write(mut self) -> Result<proto::Graph> {
+    pub(super) fn write(mut self, edge: Edge) -> Result<proto::Graph> {
         for input in &self.graph.inputs {
+            if edge == Edge::Pixels {
+                let graph = self.graph;
+                edge::from_pixels(&mut self, &graph.info(*input).name);
+            }
             self.quantise(*input);
         }
         for node in &self.graph.nodes {
             self.node(node)?;
             self.quantise(node.output);
+        }
+        if edge == Edge::Pixels {
+            let output = self.graph.outputs().next().map(|v| v.name.clone()).unwrap_or_default();
+            edge::to_pixels(&mut self, &output);
         }
         Ok(self.out)
     }
@@ -58,7 +68,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends a node whose only output has the node's name.
-    fn push(&mut self, op: &str, name: &str, input: Vec<String>, attribute: Vec<proto::Attribute>) {
+    pub(super) fn push(&mut self, op: &str, name: &str, input: Vec<String>, attribute: Vec<proto::Attribute>) {
         let (op_type, name) = (op.to_owned(), name.to_owned());
         self.out.node.push(proto::Node { input, output: vec![name.clone()], name, op_type, attribute });
     }
@@ -69,7 +79,7 @@ impl<'a> Writer<'a> {
         name
     }
 
-    fn floats(&mut self, name: String, dims: &[usize], data: &[f32]) -> String {
+    pub(super) fn floats(&mut self, name: String, dims: &[usize], data: &[f32]) -> String {
         self.constant(name, dims, DataType::Float, data.iter().flat_map(|x| x.to_le_bytes()).collect())
     }
 
@@ -198,11 +208,11 @@ fn attribute(name: &str, kind: AttributeType) -> proto::Attribute {
     proto::Attribute { name: name.to_owned(), r#type: kind as i32, ..Default::default() }
 }
 
-fn int(name: &str, i: i64) -> proto::Attribute {
+pub(super) fn int(name: &str, i: i64) -> proto::Attribute {
     proto::Attribute { i, ..attribute(name, AttributeType::Int) }
 }
 
-fn ints(name: &str, ints: Vec<i64>) -> proto::Attribute {
+pub(super) fn ints(name: &str, ints: Vec<i64>) -> proto::Attribute {
     proto::Attribute { ints, ..attribute(name, AttributeType::Ints) }
 }
 

@@ -6,16 +6,17 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use inas_host::export::Format;
+use inas_host::picture::Picture;
 use inas_host::report::{self, Fact, LossPoint, Point, Prediction, Report, Sample, SampleResult, Search, Training};
-use inas_host::search::{SamplerKind, SearchResult, Strategy};
+use inas_host::search::SearchResult;
 use inas_host::train::{StepRecord, TrainDir};
 use inas_profiler::measure::Protocol;
 use inas_profiler::profile::Profile;
 use inas_profiler::run::bench_model;
 
 use super::profile::RuntimeArgs;
-use super::run::{Output, Written};
-use super::search::SupernetArgs;
+use super::run::Written;
+use super::search::{EvalArgs, SupernetArgs};
 use super::{export, profile, run as run_photos, search, train};
 use crate::printer::{Hint, Printer};
 
@@ -69,13 +70,13 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     } else {
         train::run(&train_args(args, &lists[0]), printer)?
     };
-    let supernet = SupernetArgs {
+    let eval = EvalArgs {
         supernet: train_dir.supernet(),
-        profile: dir("profile"),
         train_data: lists[0].clone(),
         val_data: lists[1].clone(),
         calibration: 40,
     };
+    let supernet = SupernetArgs { eval, profile: dir("profile") };
     let found = search::run(&search_args(args, supernet.clone()), printer)?;
     let models = export::run(
         &export::Args {
@@ -85,6 +86,8 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
             out: dir("models"),
             device: None,
             format: vec![Format::Fp32],
+            pixels: false,
+            open_size: false,
             ort_lib: None,
         },
         printer,
@@ -114,7 +117,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         let photo_args = run_photos::Args {
             images: [vec![file], photos.clone()].concat(),
             out: dir("masks").join(&model.name),
-            write: vec![Output::Mask, Output::Cutout],
+            write: vec![Picture::Mask, Picture::Cutout],
             background: None,
             jobs: NonZero::new(1),
             runtime: args.runtime.clone(),
@@ -196,20 +199,11 @@ fn train_args(args: &Args, list: &Path) -> train::Args {
 fn search_args(args: &Args, supernet: SupernetArgs) -> search::Args {
     let out = args.out.join("search");
     search::Args {
-        supernet,
         resume: out.exists(),
-        out,
         population: args.population,
-        groups: 10,
-        keep: 10,
         iterations: args.iterations,
-        crossover: 0.2,
-        mutation: 0.2,
-        sampler: SamplerKind::Lgs,
-        strategy: Strategy::Evolution,
-        max_latency: None,
-        plain_sum: false,
         seed: args.seed,
+        ..search::Args::usual(supernet, out)
     }
 }
 

@@ -77,7 +77,7 @@ fn score(model: &mut Model, samples: &[Sample], done: &dyn Fn()) -> anyhow::Resu
             let label = decode_label(&sample.label)?;
             let (width, height) = label.dimensions();
             let saliency = model.run(&decode_photo(&sample.image)?)?;
-            latencies.push(saliency.latency.ms());
+            latencies.push(saliency.latency_ms());
             let mask = if saliency.mask.dimensions() == (width, height) {
                 saliency.mask
             } else {

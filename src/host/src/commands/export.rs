@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use inas_host::export::{self, ExportError, Format, PARITY_TOLERANCE};
+use inas_graph::Edge;
+use inas_host::export::{self, ExportError, ExportOptions, Format, PARITY_TOLERANCE};
 use inas_profiler::backend::{self, Backend, RuntimeKind};
 use inas_space::Architecture;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::search::SupernetArgs;
 use super::{read_text, write_file};
@@ -31,6 +33,12 @@ pub(crate) struct Args {
     /// Number formats to write; others than fp32 are scored on the validation list in tract and ONNX Runtime.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "fp32")]
     pub(super) format: Vec<Format>,
+    /// Put normalisation and rounding into the file: red, green and blue bytes `[1, h, w, 3]` in, a byte mask out.
+    #[arg(long)]
+    pub(super) pixels: bool,
+    /// Leave height and width open in the file; who loads it says them.
+    #[arg(long)]
+    pub(super) open_size: bool,
     /// ONNX Runtime's shared library; default: ORT_DYLIB_PATH, then a pip-installed onnxruntime.
     #[arg(long, value_name = "FILE")]
     pub(super) ort_lib: Option<PathBuf>,
@@ -73,9 +81,20 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
             base = format!("{base}_{}", arch.hash());
         }
         for &format in &args.format {
-            let name = format!("{base}{}", suffix(format));
-            let metadata = [("inas.name".to_owned(), name.clone()), ("inas.hash".to_owned(), arch.hash())];
-            let exported = export::export(&evaluator, &arch, format, &metadata).map_err(explain)?;
+            let name = format!("{base}{}{}", suffix(format), if args.pixels { "_u8" } else { "" });
+            let facts = profile.facts();
+            let card = json!({
+                "name": name, "hash": arch.hash(), "format": format, "device": device, "predicted_ms": predicted_ms,
+                "f_max": score.max_f, "mae": score.mae,
+                "profile": { "runtime": facts.runtime.name, "threads": facts.threads, "fingerprint": facts.fingerprint },
+            });
+            let options = ExportOptions {
+                format,
+                edge: if args.pixels { Edge::Pixels } else { Edge::Floats },
+                dynamic_size: args.open_size,
+                card: card.as_object().cloned().unwrap_or_default(),
+            };
+            let exported = export::export(&evaluator, &arch, &options).map_err(explain)?;
             let file = PathBuf::from(format!("{name}.onnx"));
             write_file(&args.out.join(&file), &exported.onnx)?;
             let shown = args.out.join(&file).display().to_string();
@@ -162,7 +181,7 @@ fn read_architectures(args: &Args) -> anyhow::Result<Vec<Architecture>> {
 }
 
 /// `n` indices spread evenly over `0..len`, first and last among them when `n > 1`.
-fn spread(len: usize, n: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn spread(len: usize, n: usize) -> impl Iterator<Item = usize> {
     (0..n).map(move |i| if n == 1 { len / 2 } else { i * (len - 1) / (n - 1) })
 }
 

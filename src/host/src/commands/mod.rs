@@ -7,6 +7,7 @@ mod devices;
 mod doctor;
 mod dots;
 mod eval;
+mod experiment;
 mod export;
 mod latency;
 mod lut;
@@ -16,6 +17,8 @@ mod profile;
 mod report;
 mod run;
 mod search;
+mod serve;
+mod ship;
 mod space;
 mod train;
 
@@ -35,7 +38,7 @@ pub(crate) enum Command {
     /// Show a search space, or draw and compare its architectures
     Space(space::Args),
     /// Measure every block of a space on this machine; plan, calibrate and verify that
-    Profile(profile::Cli),
+    Profile(Box<profile::Cli>),
     /// Predict the latency of architectures from a profile or a table
     Latency(latency::Args),
     /// List devices to measure on: this machine, phones, boards
@@ -51,13 +54,19 @@ pub(crate) enum Command {
     /// Plot the validations of a training run
     Curves(curves::Args),
     /// Search a trained supernet for the Pareto front over a profile
-    Search(search::Args),
+    Search(Box<search::Cli>),
+    /// Repeat a search experiment of the thesis: data, plot and page
+    Experiment(experiment::Args),
     /// Write sub-networks of a supernet as ONNX
     Export(export::Args),
     /// Search cells for image classifiers: operations first, then topology (DOTS)
     Dots(dots::Args),
     /// Run a model on photos
     Run(run::Args),
+    /// Search, export and measure until a network keeps a latency limit on a device
+    Ship(ship::Args),
+    /// Serve a model over HTTP, with a page to drop photos on
+    Serve(serve::Args),
     /// Score models on photos with ground truth
     Eval(eval::Args),
     /// Score saliency maps against ground truth
@@ -82,10 +91,13 @@ impl Command {
             Self::Bench(args) => bench::run(args, printer),
             Self::Train(args) => train::run(args, printer).map(|_| true),
             Self::Curves(args) => curves::run(args, printer),
-            Self::Search(args) => search::run(args, printer).map(|_| true),
+            Self::Search(args) => search::dispatch(args, printer),
+            Self::Experiment(args) => experiment::run(args, printer),
             Self::Export(args) => export::run(args, printer).map(|_| true),
             Self::Dots(args) => dots::run(args, printer),
             Self::Run(args) => run::run(args, printer).map(|r| r.failed == 0),
+            Self::Ship(args) => ship::run(args, printer),
+            Self::Serve(args) => serve::run(args, printer),
             Self::Eval(args) => eval::run(args, printer),
             Self::Metrics(args) => metrics::run(args, printer),
             Self::Parity(args) => parity::run(args, printer),

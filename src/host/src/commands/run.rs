@@ -8,9 +8,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
-use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
+use image::{ImageFormat, RgbImage};
 use inas_host::data::{decode_photo, decode_photo_bytes};
-use inas_runtime::{Model, preprocess};
+use inas_host::picture::Picture;
+use inas_runtime::Model;
 
 use super::profile::RuntimeArgs;
 use super::{hint, read_file};
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     pub(super) out: PathBuf,
     /// What to write for each photo.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "mask,cutout")]
-    pub(super) write: Vec<Output>,
+    pub(super) write: Vec<Picture>,
     /// Picture that `--write background` puts behind what is salient.
     #[arg(long, value_name = "FILE")]
     pub(super) background: Option<PathBuf>,
@@ -39,40 +40,7 @@ pub(crate) struct Args {
 }
 
 /// The model that runs when none is named; its card is `models/README.md`.
-const BALANCED: &[u8] = include_bytes!("../../../../models/balanced.onnx");
-
-/// A picture made of a photo and its mask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Output {
-    /// How salient each pixel is, grey.
-    Mask,
-    /// The photo with the mask as transparency.
-    Cutout,
-    /// The photo with its background blurred.
-    Blur,
-    /// The photo in front of another picture.
-    Background,
-}
-
-impl Output {
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Mask => "mask",
-            Self::Cutout => "cutout",
-            Self::Blur => "blur",
-            Self::Background => "background",
-        }
-    }
-
-    fn of(self, photo: &RgbImage, mask: &GrayImage, behind: Option<&RgbImage>) -> anyhow::Result<DynamicImage> {
-        Ok(match (self, behind) {
-            (Self::Mask, _) => mask.clone().into(),
-            (Self::Cutout, _) => preprocess::cut_out(photo, mask)?.into(),
-            (Self::Background, Some(picture)) => preprocess::replace_background(photo, mask, picture)?.into(),
-            (Self::Blur | Self::Background, _) => preprocess::blur_background(photo, mask)?.into(),
-        })
-    }
-}
+pub(super) const BALANCED: &[u8] = include_bytes!("../../../../models/balanced.onnx");
 
 /// What was written for one photo.
 #[derive(Debug, Clone)]
@@ -93,7 +61,7 @@ pub(crate) struct Outcome {
 
 pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Outcome> {
     let behind = args.background.as_deref().map(decode_photo).transpose()?;
-    if args.write.contains(&Output::Background) && behind.is_none() {
+    if args.write.contains(&Picture::Background) && behind.is_none() {
         return hint(Err(anyhow::anyhow!("no background was given")), "name a picture with --background FILE");
     }
     let (model, images) = split(&args.images);
@@ -172,12 +140,12 @@ impl Job<'_> {
         let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
         let mut files = Vec::with_capacity(self.args.write.len());
         for output in &self.args.write {
-            let path = self.args.out.join(format!("{stem}_{}.png", output.suffix()));
+            let path = self.args.out.join(format!("{stem}_{}.png", output.name()));
             let picture = output.of(&image, &saliency.mask, self.behind.as_ref())?;
             picture.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
             files.push(path);
         }
-        Ok(Written { photo: photo.to_owned(), files, latency_ms: saliency.latency.ms() })
+        Ok(Written { photo: photo.to_owned(), files, latency_ms: saliency.latency_ms() })
     }
 
     /// One photo from standard input, its first output to standard output.
@@ -186,11 +154,11 @@ impl Job<'_> {
         std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
         let image = decode_photo_bytes(&bytes, Path::new("standard input"))?;
         let saliency = self.model()?.run(&image)?;
-        let output = self.args.write.first().copied().unwrap_or(Output::Mask);
+        let output = self.args.write.first().copied().unwrap_or(Picture::Mask);
         let mut png = std::io::Cursor::new(Vec::new());
         output.of(&image, &saliency.mask, self.behind.as_ref())?.write_to(&mut png, ImageFormat::Png)?;
         std::io::stdout().write_all(png.get_ref()).context("cannot write standard output")?;
-        let written = Written { photo: "-".into(), files: vec![], latency_ms: saliency.latency.ms() };
+        let written = Written { photo: "-".into(), files: vec![], latency_ms: saliency.latency_ms() };
         Ok(Outcome { written: vec![written], failed: 0 })
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use inas_host::data::{Sample, read_classes, read_list, read_list_leniently};
 use inas_host::supernet::Supernet;
+use inas_host::train::parallel::{Peers, World};
 use inas_host::train::{Lesson, Progress, RUN_PRESETS, RunFile, StepRecord, TrainConfig, TrainDir, Trainer};
 use inas_space::Space;
 
@@ -12,6 +13,7 @@ use super::{cancel_flag, hint};
 use crate::printer::{Hint, Printer};
 
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct Args {
     /// Run file (TOML) or preset of one (thesis, iccv21, nano); default: the space's preset, if it has one.
     #[arg(long, value_name = "RUN")]
@@ -38,6 +40,12 @@ pub(crate) struct Args {
     /// Start from this checkpoint (safetensors or the release's .pth); of a pre-training the backbone is taken.
     #[arg(long, value_name = "FILE", conflicts_with = "pretrain_data")]
     pub(super) init: Option<PathBuf>,
+    /// Where to train: `cpu`, or `cuda` or `cuda:N` (the program must be built with --features cuda).
+    #[arg(long, default_value = "cpu")]
+    pub(super) device: String,
+    /// Train together with other processes, which torchrun or srun starts: one a GPU or machine, on a folder that all see.
+    #[arg(long)]
+    pub(super) parallel: bool,
     /// Threads that compute; default: the run file's, else one a core.
     #[arg(long)]
     pub(super) threads: Option<usize>,
@@ -79,6 +87,8 @@ impl Args {
             out,
             resume: false,
             init: None,
+            device: "cpu".into(),
+            parallel: false,
             threads: None,
             set: Vec::new(),
             show: false,
@@ -160,16 +170,18 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<TrainDir> {
         pool.build_global().map_err(|e| anyhow::anyhow!("cannot use {threads} threads: {e}"))?;
     }
     let config = run.train;
-    let device = Device::Cpu;
+    let place = Place::of(args)?;
+    let device = place.device.clone();
+    let printer = if place.world.as_ref().is_some_and(|w| w.rank > 0) { Printer::new(true) } else { printer };
     let net = match (&args.init, &run.pretrain_data) {
         (Some(path), _) => Supernet::start_from(space, path, config.seed, &device)?,
         (None, Some(photos)) => {
-            let backbone = pretrain(args, &space, photos, run.pretrain, printer)?;
+            let backbone = pretrain(args, &space, photos, run.pretrain, &place, printer)?;
             Supernet::start_from(space, &backbone, config.seed, &device)?
         }
         (None, None) => Supernet::new(space, config.seed, &device)?,
     };
-    train(net, "train", config, samples, &validation, args, &args.out, printer)?;
+    train(net, "train", config, samples, &validation, args, &args.out, &place, printer)?;
     printer.note(format_args!("   Trained {}", dir.supernet().display()));
     Ok(dir)
 }
@@ -180,6 +192,7 @@ fn pretrain(
     space: &Space,
     photos: &Path,
     config: TrainConfig,
+    place: &Place,
     printer: Printer,
 ) -> anyhow::Result<PathBuf> {
     let dir = TrainDir::new(&args.out).pretraining();
@@ -198,8 +211,8 @@ fn pretrain(
         }
         None => Vec::new(),
     };
-    let net = Supernet::classifier(space.clone(), classes.len(), config.seed, &Device::Cpu)?;
-    train(net, "pre-train", config, samples, &validation, args, dir.path(), printer)?;
+    let net = Supernet::classifier(space.clone(), classes.len(), config.seed, &place.device)?;
+    train(net, "pre-train", config, samples, &validation, args, dir.path(), place, printer)?;
     Ok(pretrained)
 }
 
@@ -213,6 +226,7 @@ fn train<S: Lesson>(
     validation: &[S],
     args: &Args,
     dir: &Path,
+    place: &Place,
     printer: Printer,
 ) -> anyhow::Result<()> {
     let config = TrainConfig { batch: config.batch.min(samples.len()), ..config };
@@ -220,7 +234,8 @@ fn train<S: Lesson>(
     printer.note(format_args!("{what}: supernet `{}`, {values:.2} M values, {images} images", net.space.name));
     let bar = printer.bar(what, config.steps as u64);
     let images = (config.batch * config.accumulate) as f64;
-    let trainer = Trainer::open(net, config, dir, args.resume)?;
+    let peers = place.world.as_ref().map(|world| Peers::connect(world, &place.device)).transpose()?.unwrap_or_default();
+    let trainer = Trainer::open(net, config, dir, args.resume, peers)?;
     bar.set_position(trainer.step() as u64);
     bar.reset_eta();
     let mut observer = |progress: &Progress<'_>| match progress {
@@ -236,6 +251,34 @@ fn train<S: Lesson>(
     trainer.run(samples, validation, &mut observer, cancel_flag())?;
     bar.finish();
     Ok(())
+}
+
+/// Where a run computes.
+struct Place {
+    device: Device,
+    world: Option<World>,
+}
+
+impl Place {
+    fn of(args: &Args) -> anyhow::Result<Self> {
+        let world = args.parallel.then(World::from_environment).transpose()?;
+        let (kind, number) = args.device.split_once(':').map_or((&*args.device, None), |(kind, n)| (kind, Some(n)));
+        let device = match (kind, number) {
+            ("cpu", None) => Device::Cpu,
+            ("cuda", number) => {
+                let number = number.map(str::parse).transpose().map_err(|_| wrong_device(&args.device))?;
+                let number = number.or(world.as_ref().map(|w| w.local_rank)).unwrap_or(0);
+                let hint_text = "build with `--features cuda` on a machine with an NVIDIA GPU, or leave --device out";
+                hint(Device::new_cuda(number), hint_text)?
+            }
+            _ => return Err(wrong_device(&args.device)),
+        };
+        Ok(Self { device, world })
+    }
+}
+
+fn wrong_device(device: &str) -> anyhow::Error {
+    anyhow::anyhow!("no device `{device}`").context(Hint("cpu, cuda or cuda:N".into()))
 }
 
 fn step_message(record: &StepRecord, images: f64) -> String {

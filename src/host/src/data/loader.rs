@@ -113,14 +113,15 @@ impl<S: Item> Loader<S> {
         self.cache.bytes()
     }
 
-    /// The batches of one epoch; `px` tells the input side of each batch from its index (constant for one scale).
+    /// The batches of one epoch; `px` tells the input side of each batch from its index (constant for one scale), or
+    /// that it is to be left out.
     ///
     /// Ends after the first error. Dropping it early stops the loading threads.
-    pub fn epoch(&self, epoch: u64, px: impl Fn(usize) -> u32) -> Epoch {
+    pub fn epoch(&self, epoch: u64, px: impl Fn(usize) -> Option<u32>) -> Epoch {
         let batches: Vec<Job> = plan(self.samples.len(), &self.options, epoch)
             .into_iter()
             .enumerate()
-            .map(|(index, draws)| Job { draws, px: px(index) })
+            .filter_map(|(index, draws)| Some(Job { draws, px: px(index)? }))
             .collect();
         Epoch::start(self, batches)
     }

@@ -37,7 +37,7 @@ impl Drop for Folder {
 
 fn epoch(options: &LoaderOptions, samples: Vec<Sample>, number: u64, px: impl Fn(usize) -> u32) -> Vec<Batch> {
     let loader = Loader::new(samples, options.clone()).unwrap();
-    let epoch = loader.epoch(number, px);
+    let epoch = loader.epoch(number, |index| Some(px(index)));
     assert_eq!(epoch.batches(), loader.batches());
     epoch.collect::<Result<Vec<_>>>().unwrap()
 }
@@ -174,7 +174,7 @@ fn corrupt_file_is_named_and_ends_the_epoch() {
     let mut samples = mini("val.lst");
     samples[3].image = folder.write("broken.jpg", b"\xff\xd8\xff\xe0 no more");
     let options = LoaderOptions { batch: 2, ..LoaderOptions::default() };
-    let results: Vec<Result<Batch>> = Loader::new(samples, options).unwrap().epoch(0, |_| 32).collect();
+    let results: Vec<Result<Batch>> = Loader::new(samples, options).unwrap().epoch(0, |_| Some(32)).collect();
     assert_eq!(results.len(), 2);
     let error = results[1].as_ref().unwrap_err();
     let DataError::Line { line: 4, source } = error else { panic!("{error}") };
@@ -188,9 +188,9 @@ fn mismatched_pairs_and_zero_options_are_refused() {
     image::GrayImage::new(20, 10).save(&label).unwrap();
     let samples = vec![Sample { image: mini("val.lst")[0].image.clone(), label, line: 0 }];
     let loader = Loader::new(samples.clone(), LoaderOptions::default()).unwrap();
-    let error = loader.epoch(0, |_| 32).next().unwrap().unwrap_err().to_string();
+    let error = loader.epoch(0, |_| Some(32)).next().unwrap().unwrap_err().to_string();
     assert!(error.contains("is 160x160") && error.ends_with("wide.png is 20x10"), "{error}");
-    assert!(matches!(loader.epoch(0, |_| 0).next().unwrap().unwrap_err(), DataError::Zero { .. }));
+    assert!(matches!(loader.epoch(0, |_| Some(0)).next().unwrap().unwrap_err(), DataError::Zero { .. }));
     assert!(Loader::new(samples, LoaderOptions { batch: 0, ..LoaderOptions::default() }).is_err());
     assert!(Loader::<Sample>::new(Vec::new(), LoaderOptions::default()).is_err());
 }
@@ -200,10 +200,10 @@ fn dropping_an_epoch_early_does_not_hang_and_the_cache_keeps_its_limit() {
     let limit = 5 * 32 * 32 * 4;
     let options = LoaderOptions { batch: 1, workers: 3, prefetch: 1, cache_bytes: limit, ..LoaderOptions::default() };
     let loader = Loader::new(mini("train.lst"), options).unwrap();
-    let mut epoch = loader.epoch(0, |_| 32);
+    let mut epoch = loader.epoch(0, |_| Some(32));
     epoch.next().unwrap().unwrap();
     drop(epoch);
-    assert_eq!(loader.epoch(1, |_| 32).count(), 60);
+    assert_eq!(loader.epoch(1, |_| Some(32)).count(), 60);
     assert_eq!(loader.cached_bytes(), limit);
 }
 
@@ -263,7 +263,7 @@ fn classes_are_folders_in_the_order_of_their_names() {
     let found: Vec<_> = photos.iter().map(|p| (p.image.file_name().unwrap().to_str().unwrap(), p.class)).collect();
     assert_eq!(found, [("a.jpg", 0), ("b.JPG", 0), ("1.jpg", 1)]);
     let loader = Loader::new(photos, LoaderOptions { batch: 2, ..LoaderOptions::default() }).unwrap();
-    let batches: Vec<_> = loader.epoch(0, |_| 32).map(Result::unwrap).collect();
+    let batches: Vec<_> = loader.epoch(0, |_| Some(32)).map(Result::unwrap).collect();
     assert_eq!(batches.iter().flat_map(|b| b.labels.clone()).collect::<Vec<_>>(), [0.0, 0.0, 1.0]);
 
     std::fs::create_dir(root.path().join("empty")).unwrap();

@@ -37,7 +37,7 @@ pub enum ParityError {
     Graph(#[from] inas_graph::Error),
     /// The deployed graph did not run.
     #[error(transparent)]
-    Runtime(#[from] inas_profiler::Error),
+    Runtime(#[from] inas_profiler::backend::Error),
 }
 
 /// One comparison.

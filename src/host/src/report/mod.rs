@@ -22,6 +22,7 @@ use minijinja::{AutoEscape, Environment};
 
 pub use error::{ReportError, Result};
 pub use model::{Fact, LossPoint, Model, Point, Prediction, Report, Sample, SampleResult, Search, Training};
+pub use plots::{Corner, Mark, Series};
 
 /// Name of the data file of a report.
 pub const JSON_NAME: &str = "report.json";
@@ -46,6 +47,16 @@ pub fn scatter_svg(sum: &[(f64, f64)], calibrated: &[(f64, f64)]) -> Result<Stri
 /// Learning curves as an SVG file: maximum F of validated sub-networks by step. Points are network, step, value.
 pub fn learning_curves(score: &'static str, points: &[(&str, f64, f64)]) -> Result<String> {
     plots::learning_curves(score, points)
+}
+
+/// Named series over common axes as an SVG file; `diagonal` gives both axes one range and draws the line of equality.
+pub fn series_svg(
+    labels: (&'static str, &'static str),
+    series: &[Series],
+    corner: Corner,
+    diagonal: bool,
+) -> Result<String> {
+    plots::series(labels, series, corner, diagonal)
 }
 
 /// Writes `report.json` and `report.html` in `dir`, which is made if need be; returns the path of the page.

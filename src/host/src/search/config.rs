@@ -25,6 +25,8 @@ pub enum Strategy {
     /// Selection, crossover, mutation (thesis algorithm 1).
     #[default]
     Evolution,
+    /// Non-dominated sorting with crowding distance, binary tournaments, children by crossover and mutation.
+    Nsga2,
     /// As many further draws of the sampler: the baseline.
     Random,
 }
@@ -53,6 +55,11 @@ pub struct SearchConfig {
     pub strategy: Strategy,
     /// Keep only architectures that take at most so long, us.
     pub max_latency: Option<Micros>,
+    /// Least F-measure that a network of the front has.
+    pub min_score: Option<f64>,
+    /// Successive halving: judge a generation on this share of the validation images, its better half on twice as
+    /// many, and so on; the front is judged on all. 1 judges every network on all.
+    pub first_share: f64,
 }
 
 impl Default for SearchConfig {
@@ -68,6 +75,8 @@ impl Default for SearchConfig {
             sampler: SamplerKind::default(),
             strategy: Strategy::default(),
             max_latency: None,
+            min_score: None,
+            first_share: 1.0,
         }
     }
 }
@@ -91,6 +100,12 @@ impl SearchConfig {
             if !(0.0..=1.0).contains(&value) {
                 return fail(field, value.to_string(), "a probability in 0..=1");
             }
+        }
+        if !(self.first_share > 0.0 && self.first_share <= 1.0) {
+            return fail("first_share", self.first_share.to_string(), "above 0 and at most 1");
+        }
+        if let Some(min) = self.min_score.filter(|min| !(0.0..=1.0).contains(min)) {
+            return fail("min_score", min.to_string(), "an F-measure in 0..=1");
         }
         match self.max_latency {
             Some(max) if !max.0.is_finite() || max.0 <= 0.0 => {

@@ -28,13 +28,27 @@ pub enum SearchError {
         /// What is allowed.
         allowed: &'static str,
     },
-    /// The latency predictor was made for another space.
-    #[error("latency predictor is for space `{predictor}`, the search is over space `{space}`")]
-    SpaceMismatch {
-        /// Name and hash of the space of the predictor.
-        predictor: String,
-        /// Name and hash of the searched space.
-        space: String,
+    /// No evaluated architecture is as accurate as asked.
+    #[error("none of {evaluated} evaluated architectures reaches F = {min}: they reach {lowest:.4} to {highest:.4}")]
+    ScoreUnreached {
+        /// The asked minimum.
+        min: f64,
+        /// Number of evaluated architectures.
+        evaluated: usize,
+        /// Lowest F-measure.
+        lowest: f64,
+        /// Highest F-measure.
+        highest: f64,
+    },
+    /// Other shards have not evaluated their part.
+    #[error("{missing} of the {of} networks of this generation wait for other shards (nothing new in {waited_s} s)")]
+    ShardsMissing {
+        /// Networks without a score.
+        missing: usize,
+        /// Networks of the batch.
+        of: usize,
+        /// How long this process waited, s.
+        waited_s: u64,
     },
     /// No architecture is as fast as asked.
     #[error(

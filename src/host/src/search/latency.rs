@@ -8,6 +8,7 @@ use inas_space::{
 };
 use sha2::{Digest, Sha256};
 
+use super::compiled::Compiled;
 use super::range::{Bounds, layer_bounds, reachable};
 use super::{Result, SearchError};
 
@@ -76,6 +77,7 @@ pub struct TablePredictor {
     pub(super) bounds: Vec<Bounds>,
     reachable: (Micros, Micros),
     ends: (Micros, Micros),
+    pub(super) compiled: Compiled,
 }
 
 impl TablePredictor {
@@ -99,6 +101,7 @@ impl TablePredictor {
             bounds,
             reachable: Default::default(),
             ends: Default::default(),
+            compiled: Compiled::new(space),
         };
         predictor.reachable = reachable(&predictor);
         let (smallest, largest) = (predictor.latency(&space.min())?.total(), predictor.latency(&space.max())?.total());
@@ -134,28 +137,12 @@ impl TablePredictor {
 
     /// Predicted latency of `arch`; equal to [`LatencyTable::latency`] to the last bit.
     pub fn latency(&self, arch: &Architecture) -> Result<LatencyBreakdown> {
-        self.space.validate(arch)?;
-        // Checked above: every choice has an index.
-        self.sum(arch).ok_or_else(|| SearchError::Config {
-            field: "architecture",
-            value: arch.hash(),
-            allowed: "a network of the space",
-        })
-    }
-
-    fn sum(&self, arch: &Architecture) -> Option<LatencyBreakdown> {
-        let mut backbone = 0.0 + self.stem[index(&self.space.stem.channels, arch.stem)?];
-        let mut in_ch = arch.stem;
-        for (s, layers) in arch.stages.iter().enumerate() {
-            self.add_stage(s, in_ch, layers, &mut backbone)?;
-            in_ch = layers.last()?.channels;
+        if let Some(latency) = self.sum(arch) {
+            return Ok(latency);
         }
-        let channels = arch.level_channels(&self.space);
-        Some(LatencyBreakdown {
-            backbone: Micros(backbone),
-            transport: self.transport(&channels, &arch.transport)?,
-            decoder: self.decoder(&channels, &arch.decoder)?,
-        })
+        // Tells what is wrong with it.
+        self.space.validate(arch)?;
+        Err(SearchError::Config { field: "architecture", value: arch.hash(), allowed: "a network of the space" })
     }
 
     /// Latency of the stem with that many channels; `None` when the space has no such choice.

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Evaluated, Objective, Result, SearchConfig, SearchError, TablePredictor};
+use super::{Devices, Evaluated, Objective, Result, SearchConfig, SearchError};
 
 /// Version of the log, and of the order in which a seed leads to architectures.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What a search depends on; the first line of its log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,7 +35,8 @@ pub struct LogHeader {
 
 impl LogHeader {
     /// Header of a search.
-    pub fn new(predictor: &TablePredictor, objective: &dyn Objective, config: &SearchConfig) -> Self {
+    pub fn new(devices: &Devices, objective: &dyn Objective, config: &SearchConfig) -> Self {
+        let predictor = devices.objective();
         Self {
             version: VERSION,
             space: predictor.space().name.clone(),

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use inas_space::Micros;
+
 /// A network as the selection sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
@@ -28,6 +30,19 @@ impl Point {
 /// Indices of the points that no other dominates, latency increasing. Equal points are all kept.
 pub fn front(points: &[Point]) -> Vec<usize> {
     peel(points, &mut sorted(points))
+}
+
+/// The points that no other dominates, each once.
+pub fn front_points(points: &[Point]) -> Vec<Point> {
+    let mut front: Vec<Point> = front(points).into_iter().map(|i| points[i]).collect();
+    front.dedup();
+    front
+}
+
+/// [`hypervolume`] down to F = 0 and the slowest latency, as a share of the reachable latency range times 1.
+pub fn relative_hypervolume(points: &[Point], (lowest, highest): (Micros, Micros)) -> f64 {
+    let area = hypervolume(points, Point { latency: highest.0, score: 0.0 });
+    if highest.0 > lowest.0 { area / (highest.0 - lowest.0) } else { 0.0 }
 }
 
 /// All fronts, the best first; together they hold every index once.

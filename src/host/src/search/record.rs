@@ -3,27 +3,8 @@
 use inas_space::{Architecture, LatencyBreakdown, Micros};
 use serde::{Deserialize, Serialize};
 
+use super::Score;
 use super::pareto::{self, Point};
-
-/// Quality of an architecture on a validation set.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// Maximal F-measure, 0..=1; the search maximises it.
-    pub f_max: f64,
-    /// Mean absolute error, 0..=1.
-    pub mae: f64,
-}
-
-/// What judges architectures, e.g. the supernet on a validation set.
-pub trait Objective {
-    /// Scores an architecture; called once for each.
-    fn evaluate(&mut self, arch: &Architecture) -> Result<Score, Box<dyn std::error::Error + Send + Sync>>;
-
-    /// Names whatever the scores depend on (checkpoint, data, input size), so that a log is not resumed with another.
-    fn identity(&self) -> String {
-        String::new()
-    }
-}
 
 /// Where an architecture came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,10 +36,22 @@ pub struct Evaluated {
     pub latency: LatencyBreakdown,
     /// Measured quality.
     pub score: Score,
+    /// Share of the validation images that the score is of; less than 1 only under successive halving.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub share: f64,
     /// Hashes of the parents.
     pub parents: Vec<String>,
     /// Where it came from.
     pub origin: Origin,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_whole(share: &f64) -> bool {
+    *share >= 1.0
 }
 
 impl Evaluated {
@@ -97,10 +90,13 @@ pub struct SearchResult {
 }
 
 impl SearchResult {
-    /// The evaluated architectures that no other dominates, latency increasing, equal ones as evaluated.
-    pub(super) fn front_of(evaluated: &[Evaluated]) -> Vec<Evaluated> {
-        let points: Vec<Point> = evaluated.iter().map(Evaluated::point).collect();
-        pareto::front(&points).into_iter().map(|i| evaluated[i].clone()).collect()
+    /// The evaluated architectures of at least a score that no other dominates, latency increasing, equal ones as
+    /// evaluated.
+    pub(super) fn front_of(evaluated: &[Evaluated], min_score: Option<f64>) -> Vec<Evaluated> {
+        let good: Vec<&Evaluated> =
+            evaluated.iter().filter(|e| min_score.is_none_or(|min| e.score.f_max >= min)).collect();
+        let points: Vec<Point> = good.iter().map(|e| e.point()).collect();
+        pareto::front(&points).into_iter().map(|i| good[i].clone()).collect()
     }
 }
 

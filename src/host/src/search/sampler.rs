@@ -55,11 +55,20 @@ impl<'a> Lgs<'a> {
 
 impl Sampler for Lgs<'_> {
     fn draw(&self, group: usize, groups: usize, rng: &mut ChaCha8Rng) -> Architecture {
+        self.draw_parts((group, group), groups, rng)
+    }
+}
+
+impl Lgs<'_> {
+    /// Draws an architecture whose backbone is of one group and whose transport and decoder are of another.
+    pub fn draw_parts(&self, (group, head): (usize, usize), groups: usize, rng: &mut ChaCha8Rng) -> Architecture {
         let (p, space) = (self.predictor, self.predictor.space());
-        let (groups, group) = (groups.max(1), group.min(groups.max(1) - 1));
+        let groups = groups.max(1);
+        let (group, head) = (group.min(groups - 1), head.min(groups - 1));
         let asked = (group, groups);
         // One aim for all parts, so that totals spread over the group instead of gathering in its middle.
-        let aim = (group as f64 + rng.random::<f64>()) / groups as f64;
+        let place: f64 = rng.random();
+        let aim = (group as f64 + place) / groups as f64;
         let draw_stem = |_| *space.stem.channels.choose(rng).unwrap_or(&space.stem.channels[0]);
         let stem = reject(asked, Some(p.stem_range()), draw_stem, |&c| p.stem(c));
         let mut channels = stem;
@@ -76,6 +85,7 @@ impl Sampler for Lgs<'_> {
         }
         let mut arch = Architecture { stem, stages, transport: Vec::new(), decoder: Vec::new() };
         let ch = arch.level_channels(space);
+        let (asked, aim) = ((head, groups), (head as f64 + place) / groups as f64);
         let mut levels = |transport: bool, aimed: bool| {
             if aimed {
                 return guided::levels(p, transport, &ch, aim, rng);

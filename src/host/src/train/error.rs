@@ -41,6 +41,9 @@ pub enum TrainError {
         /// What is wrong.
         reason: String,
     },
+    /// The other processes of the run.
+    #[error(transparent)]
+    Peers(#[from] super::parallel::PeerError),
     /// Validation failed.
     #[error(transparent)]
     Evaluate(#[from] crate::evaluate::EvaluateError),

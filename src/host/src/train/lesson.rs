@@ -145,7 +145,7 @@ impl Lesson for ClassPhoto {
                 let image = Tensor::from_slice(&batch.images, (batch.n, side, side, 3), device)?;
                 Ok((image, batch.labels.iter().map(|class| *class as u32).collect()))
             };
-            loader.epoch(0, |_| px).take(count).map(of).collect()
+            loader.epoch(0, |_| Some(px)).take(count).map(of).collect()
         };
         let options = LoaderOptions { shuffle: true, ..LoaderOptions::default() };
         let count = config.calibration.div_ceil(options.batch).max(1);

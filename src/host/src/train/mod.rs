@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod lesson;
 mod log;
+pub mod parallel;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Batch, Loader, LoaderOptions};
 use crate::supernet::{BatchNorm, Outputs, Sandwich, Step, Supernet};
 use log::Log;
+use parallel::Peers;
 use validate::Validation;
 
 pub use config::{HEAD_LR_FACTOR, RUN_PRESETS, RunFile, TrainConfig, run_from_toml};
@@ -131,6 +133,7 @@ pub struct Trainer {
     /// Averaged weights whose largest network teaches.
     teacher: Option<Supernet>,
     config: TrainConfig,
+    peers: Peers,
     dir: TrainDir,
     step: usize,
 }
@@ -148,7 +151,9 @@ impl Trainer {
     /// Starts in `dir`, or continues what is there when `resume` is set.
     ///
     /// Without `resume` a folder that holds a checkpoint is refused; with it, a different configuration or space is.
-    pub fn open(net: Supernet, config: TrainConfig, dir: &Path, resume: bool) -> Result<Self> {
+    ///
+    /// Of several processes all read the folder and the first one writes it.
+    pub fn open(net: Supernet, config: TrainConfig, dir: &Path, resume: bool, peers: Peers) -> Result<Self> {
         config.check(net.params.classes().is_some())?;
         let place = TrainDir::new(dir);
         std::fs::create_dir_all(dir).map_err(|e| TrainError::io(dir, e))?;
@@ -162,11 +167,12 @@ impl Trainer {
         let params = params.map(|(name, var)| (name.clone(), var.clone(), factor(name))).collect();
         let copy = || Ok::<_, TrainError>(Supernet { space: net.space.clone(), params: net.params.deep_copy()? });
         let teacher = if config.ema_teacher > 0.0 { Some(copy()?) } else { None };
-        let mut trainer = Self { adam: Adam::new(params, adam_config), net, teacher, config, dir: place, step: 0 };
+        let mut trainer =
+            Self { adam: Adam::new(params, adam_config), net, teacher, config, peers, dir: place, step: 0 };
         if started {
             trainer.check_same_run()?;
             trainer.load_checkpoint()?;
-        } else {
+        } else if trainer.peers.rank() == 0 {
             let config = serde_json::to_string_pretty(&trainer.config).unwrap_or_default();
             checkpoint::write_atomic(&trainer.dir.config(), config.as_bytes())?;
             checkpoint::write_atomic(&trainer.dir.space(), trainer.net.space.to_toml()?.as_bytes())?;
@@ -199,37 +205,43 @@ impl Trainer {
             shuffle: self.config.shuffle,
             ..LoaderOptions::default()
         };
-        let validates = self.config.validate_every > 0 && !validation.is_empty();
+        let (first, world) = (self.peers.rank() == 0, self.peers.size());
+        let validates = first && self.config.validate_every > 0 && !validation.is_empty();
         let validation = validates.then(|| Validation::new(&self, &self.config, &samples, validation)).transpose()?;
         let loader = Loader::new(samples, options)?;
-        let (per_epoch, parts) = (loader.batches(), self.config.accumulate);
         let schedule = PolyWarmup {
             base_lr: self.config.lr,
             total_steps: self.config.steps,
             warmup_steps: self.config.warmup_steps,
             power: self.config.poly_power,
         };
-        let mut log = Log::open(&self)?;
-        let mut sum = Accumulated::default();
-        let mut waiting = Instant::now();
-        let mut position = self.step * parts;
+        let mut log = first.then(|| Log::open(&self)).transpose()?;
+        // All processes count the same batches, `parts` a step, and take them in turn.
+        let (per_epoch, parts) = (loader.batches(), self.config.accumulate * world);
+        let (start, rank, draws) = (self.step * parts, self.peers.rank(), Draws::of(&self.config));
+        let mut batches = (start / per_epoch..).flat_map(|epoch| {
+            loader.epoch(epoch as u64, |i| {
+                let position = epoch * per_epoch + i;
+                (position >= start && position % world == rank).then(|| draws.step(position / parts).0)
+            })
+        });
         while self.step < self.config.steps {
-            let epoch = position / per_epoch;
-            let sides = |i: usize| self.draws((epoch * per_epoch + i) / parts).0;
-            let batches = loader.epoch(epoch as u64, sides).skip(position % per_epoch);
-            for batch in batches {
+            let mut sum = Accumulated::default();
+            let mut px = 0;
+            for _ in 0..self.config.accumulate {
+                let waiting = Instant::now();
+                let Some(batch) = batches.next() else { break };
                 let batch = batch?;
                 sum.data_seconds += waiting.elapsed().as_secs_f64();
-                position += 1;
+                px = batch.px;
                 self.learn::<S>(&batch, &mut sum)?;
-                if !position.is_multiple_of(parts) {
-                    waiting = Instant::now();
-                    continue;
-                }
-                let record = self.finish_step(std::mem::take(&mut sum), schedule.lr(self.step), batch.px)?;
+            }
+            let stop = sum.share(&self.peers, cancel.load(Ordering::Relaxed))?;
+            let record = self.finish_step(sum, schedule.lr(self.step), px)?;
+            let last = self.step == self.config.steps;
+            if let Some(log) = &mut log {
                 log.step(&record)?;
                 observer(&Progress::Step(&record));
-                let (interrupted, last) = (cancel.load(Ordering::Relaxed), self.step == self.config.steps);
                 let due = |every: usize| last || (every > 0 && self.step.is_multiple_of(every));
                 if let Some(validation) = validation.as_ref().filter(|_| due(self.config.validate_every)) {
                     let records = validation.run(&self)?;
@@ -238,28 +250,19 @@ impl Trainer {
                     }
                     observer(&Progress::Validated(&records));
                 }
-                if interrupted || due(self.config.checkpoint_every) {
+                if stop || due(self.config.checkpoint_every) {
                     self.save_checkpoint()?;
                 }
-                if interrupted && !last {
-                    return Err(TrainError::Interrupted { step: self.step, dir: self.dir.0.clone() });
-                }
-                if last {
-                    break;
-                }
-                waiting = Instant::now();
+            }
+            if stop && !last {
+                return Err(TrainError::Interrupted { step: self.step, dir: self.dir.0.clone() });
             }
         }
-        self.net.params.save(&self.dir.supernet())?;
+        if first {
+            self.net.params.save(&self.dir.supernet())?;
+        }
+        drop(batches);
         Ok(self.net)
-    }
-
-    /// Image side and random generator of a step.
-    fn draws(&self, step: usize) -> (u32, ChaCha8Rng) {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.config.seed);
-        rng.set_stream(step as u64 + 1);
-        let side = self.config.px[rng.random_range(0..self.config.px.len())];
-        (side, rng)
     }
 
     /// Adds a batch's losses and gradients. All batches of a step teach the same sub-networks.
@@ -268,7 +271,7 @@ impl Trainer {
         let (n, px) = (batch.n, batch.px as usize);
         let device = self.net.params.device().clone();
         let image = Tensor::from_slice(&batch.images, (n, px, px, 3), &device)?;
-        let (_, mut rng) = self.draws(self.step);
+        let (_, mut rng) = Draws::of(&self.config).step(self.step);
         let mut sandwich = Sandwich::draw(&self.net.space, self.config.random_subnets, &mut rng);
         sandwich.aux_weight = self.config.aux_weight;
         sandwich.distill = self.config.distill;
@@ -312,6 +315,25 @@ impl Trainer {
     }
 }
 
+/// What is drawn at random in each step.
+struct Draws {
+    seed: u64,
+    px: Vec<u32>,
+}
+
+impl Draws {
+    fn of(config: &TrainConfig) -> Self {
+        Self { seed: config.seed, px: config.px.clone() }
+    }
+
+    /// Image side, and the generator that goes on to draw the sub-networks.
+    fn step(&self, step: usize) -> (u32, ChaCha8Rng) {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(step as u64 + 1);
+        (self.px[rng.random_range(0..self.px.len())], rng)
+    }
+}
+
 /// Sums over the batches of one optimiser step.
 #[derive(Default)]
 struct Accumulated {
@@ -323,6 +345,17 @@ struct Accumulated {
 }
 
 impl Accumulated {
+    /// Adds up what all processes have; whether one of them is to stop.
+    fn share(&mut self, peers: &Peers, stop: bool) -> Result<bool> {
+        let mut numbers = self.losses.clone();
+        numbers.push(if stop { 1.0 } else { 0.0 });
+        peers.sum(&mut self.grads, &mut numbers)?;
+        let stop = numbers.pop() > Some(0.0);
+        self.losses = numbers;
+        self.parts *= peers.size();
+        Ok(stop)
+    }
+
     fn add(&mut self, step: Step) -> Result<()> {
         self.parts += 1;
         self.losses.resize(step.losses.len(), 0.0);

@@ -1,7 +1,9 @@
 //! Elementwise activation functions.
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::composite;
@@ -36,7 +38,12 @@ pub fn activation(x: &Tensor, act: Activation) -> Result<Tensor> {
     if act == Activation::Identity {
         return Ok(x.clone());
     }
-    if x.device().is_cpu() { x.apply_op1(ActOp(act)) } else { composite::activation(x, act) }
+    match x.device() {
+        Device::Cpu => x.apply_op1(ActOp(act)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) if x.dtype() == DType::F32 => crate::cuda::activation(x, act),
+        _ => composite::activation(x, act),
+    }
 }
 
 struct ActOp(Activation);

@@ -1,7 +1,9 @@
 //! Depthwise convolution.
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 
 use super::composite;
 use super::depthwise_kernel::Geometry;
@@ -28,10 +30,13 @@ pub fn depthwise_conv2d(x: &Tensor, w: &Tensor, stride: usize, dilation: usize) 
         bail!("{op}: stride {stride} and dilation {dilation} must be positive")
     }
     alike(op, x, w)?;
-    if !x.device().is_cpu() {
-        return composite::depthwise_conv2d(x, w, stride, dilation);
+    let geometry = Geometry { n, h, w: wd, c, k, s: stride, d: dilation };
+    match x.device() {
+        Device::Cpu => x.apply_op2(w, Depthwise(geometry)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) if x.dtype() == DType::F32 => crate::cuda::depthwise_conv2d(x, w, geometry),
+        _ => composite::depthwise_conv2d(x, w, stride, dilation),
     }
-    x.apply_op2(w, Depthwise(Geometry { n, h, w: wd, c, k, s: stride, d: dilation }))
 }
 
 struct Depthwise(Geometry);

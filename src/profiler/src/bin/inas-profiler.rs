@@ -175,7 +175,7 @@ impl MeasuringArgs {
     }
 
     fn backend(&self) -> Result<Box<dyn Backend>> {
-        open_with(self.runtime, self.threads, self.ort_lib.as_deref(), &self.providers)
+        Ok(open_with(self.runtime, self.threads, self.ort_lib.as_deref(), &self.providers)?)
     }
 }
 
@@ -195,7 +195,7 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(match error {
                 Error::Interrupted { .. } => 130,
-                Error::Protocol { .. } | Error::Threads { .. } => 2,
+                Error::Protocol { .. } | Error::Backend(inas_backend::Error::Threads { .. }) => 2,
                 _ => 1,
             })
         }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use inas_profiler::{Backend, Protocol, Result, RunOptions, RuntimeInfo, Session};
+use inas_backend::{Backend, Result, RuntimeInfo, Session, Values, ValuesMut};
+use inas_profiler::{Protocol, RunOptions};
 use inas_space::Space;
 
 pub const TINY: &str = r#"
@@ -92,12 +93,12 @@ impl Backend for Pretend {
         self.threads
     }
 
-    fn load(&self, _onnx: &[u8]) -> Result<Box<dyn Session>> {
-        Ok(Box::new(PretendSession(vec![vec![1]])))
+    fn load_sized(&self, _onnx: &[u8], _open: &[usize]) -> Result<Box<dyn Session>> {
+        Ok(Box::new(PretendSession(vec![vec![1]], [0.0])))
     }
 }
 
-struct PretendSession(Vec<Vec<usize>>);
+struct PretendSession(Vec<Vec<usize>>, [f32; 1]);
 
 impl Session for PretendSession {
     fn input_shapes(&self) -> &[Vec<usize>] {
@@ -108,15 +109,15 @@ impl Session for PretendSession {
         &self.0
     }
 
-    fn set_inputs(&mut self, _values: &[&[f32]]) -> Result<()> {
-        Ok(())
+    fn input_mut(&mut self, _index: usize) -> Result<ValuesMut<'_>> {
+        Ok(ValuesMut::F32(&mut self.1))
     }
 
     fn run(&mut self) -> Result<()> {
         Ok(())
     }
 
-    fn output(&self, _index: usize) -> Result<Vec<f32>> {
-        Ok(vec![0.0])
+    fn output_values(&self, _index: usize) -> Result<Values<'_>> {
+        Ok(Values::F32(&self.1))
     }
 }

@@ -152,7 +152,11 @@ fn pin(choice: &CoreChoice, printer: Printer) -> anyhow::Result<Vec<usize>> {
 }
 
 /// Opens the runtime that a profile was measured with, and refuses another one or another machine.
-fn open_as(profile: &Profile, ort_lib: Option<&Path>, printer: Printer) -> anyhow::Result<Box<dyn backend::Backend>> {
+pub(crate) fn open_as(
+    profile: &Profile,
+    ort_lib: Option<&Path>,
+    printer: Printer,
+) -> anyhow::Result<Box<dyn backend::Backend>> {
     let facts = profile.facts();
     let kind = match facts.runtime.name.as_str() {
         "tract" => RuntimeKind::Tract,
@@ -179,7 +183,7 @@ fn open_as(profile: &Profile, ort_lib: Option<&Path>, printer: Printer) -> anyho
 }
 
 /// Load average over the last minute; 0 when the system does not tell.
-fn load() -> f64 {
+pub(crate) fn load() -> f64 {
     inas_profiler::conditions::Conditions::read().load.unwrap_or(0.0)
 }
 

@@ -6,12 +6,15 @@ mod losses;
 mod pareto;
 mod progress;
 mod scatter;
+mod series;
 
 pub(super) use curves::learning_curves;
 pub(super) use losses::{group, losses};
 pub(super) use pareto::pareto;
 pub(super) use progress::hypervolume;
 pub(super) use scatter::{predictions, verification};
+pub(super) use series::series;
+pub use series::{Corner, Mark, Series};
 
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea, SVGBackend};
@@ -44,6 +47,8 @@ impl Size {
     pub(super) const WIDE: Self = Self { width: 1000, height: 460 };
     /// The full width of a wide page, less high.
     pub(super) const BAND: Self = Self { width: 1000, height: 320 };
+    /// A plot on a page of text.
+    pub(super) const BAND_HIGH: Self = Self { width: 760, height: 420 };
     /// Half a wide page, or a phone.
     pub(super) const HALF: Self = Self { width: 480, height: 380 };
 }
