@@ -77,7 +77,7 @@ impl TractSession {
         let (mut inputs, mut input_shapes) = (Vec::new(), Vec::new());
         for i in 0..model.inputs.len() {
             let fact = model.input_fact(i).map_err(load_error)?;
-            let unsupported = || Error::Unsupported { what: format!("input {i}"), found: format!("{fact:?}") };
+            let unsupported = || Error::Unsupported { what: format!("input {i}"), found: short(format!("{fact:?}")) };
             let dtype = fact.datum_type.concretize().unwrap_or(DatumType::F32);
             let shape = shape(fact, &mut open).filter(|_| is_supported(dtype)).ok_or_else(unsupported)?;
             check_size(&shape, || format!("input {i}"))?;
@@ -101,12 +101,22 @@ impl TractSession {
         for i in 0..model.outputs.len() {
             let fact = model.output_fact(i).map_err(load_error)?;
             let shape = fact.shape.as_concrete().filter(|_| is_supported(fact.datum_type));
-            let unsupported = || Error::Unsupported { what: format!("output {i}"), found: format!("{fact:?}") };
+            let unsupported = || Error::Unsupported { what: format!("output {i}"), found: short(format!("{fact:?}")) };
             output_shapes.push(shape.ok_or_else(unsupported)?.to_vec());
         }
         let state = model.into_runnable().and_then(|plan| plan.spawn()).map_err(load_error)?;
         Ok(Self { executor, state, inputs, input_shapes, output_shapes, outputs: TVec::new() })
     }
+}
+
+/// Contradicting shapes of a damaged file make descriptions of many pages.
+fn short(mut text: String) -> String {
+    const MOST: usize = 200;
+    if let Some((end, _)) = text.char_indices().nth(MOST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 fn is_supported(dtype: DatumType) -> bool {

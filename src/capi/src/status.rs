@@ -76,7 +76,8 @@ thread_local! {
 /// on this thread fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn inas_last_error() -> *const c_char {
-    LAST.with(|last| last.borrow().as_ptr())
+    // A thread that ends has none left.
+    LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
 }
 
 /// The library's version, e.g. `0.1.0`.
@@ -98,6 +99,7 @@ pub(crate) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> InasStatus {
     });
     let Err(failure) = caught else { return InasStatus::Ok };
     let text = CString::new(failure.message.replace('\0', " ")).unwrap_or_default();
-    LAST.with(|last| last.replace(text));
+    // Models may be freed while a thread ends, when its last words are gone already.
+    let _ = LAST.try_with(|last| last.replace(text));
     failure.status
 }
