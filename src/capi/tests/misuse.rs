@@ -6,6 +6,7 @@ mod common;
 
 use std::ffi::{CStr, CString};
 use std::ptr::{null, null_mut};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use common::model_file;
 use inas_c::*;
@@ -18,6 +19,9 @@ fn message() -> String {
 
 /// A model that is freed in the end.
 struct Owned(*mut InasModel);
+
+// SAFETY: a model may move between threads (inas.h).
+unsafe impl Send for Owned {}
 
 impl Drop for Owned {
     fn drop(&mut self) {
@@ -162,17 +166,15 @@ proptest! {
         lens in prop::array::uniform4(0_usize..4000),
         stride in prop_oneof![0_usize..99, any::<usize>()],
     ) {
-        thread_local! {
-            static MODEL: Owned = load();
-        }
+        static MODEL: LazyLock<Mutex<Owned>> = LazyLock::new(|| Mutex::new(load()));
         let data = vec![50_u8; 4000];
         let planes = [0, 1, 2].map(|i| plane(&data[..lens[i]], strides[2 * i], strides[2 * i + 1]));
         let frame = InasFrame { width: size.0, height: size.1, rotation, format, planes };
         let mut mask = vec![0_u8; lens[3]];
-        let status = MODEL.with(|model| {
-            // SAFETY: lengths are true.
-            unsafe { inas_model_mask(model.0, &raw const frame, mask.as_mut_ptr(), mask.len(), stride, null_mut()) }
-        });
+        let model = MODEL.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: lengths are true.
+        let status =
+            unsafe { inas_model_mask(model.0, &raw const frame, mask.as_mut_ptr(), mask.len(), stride, null_mut()) };
         prop_assert!(matches!(status, InasStatus::Ok | InasStatus::Argument), "{status:?}: {}", message());
     }
 }

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::{LazyLock, Mutex, PoisonError};
+
 use common::{nano_onnx, photo, tract};
 use image::imageops::{self, FilterType};
 use image::{GrayImage, Rgb, RgbImage};
@@ -279,12 +281,10 @@ proptest! {
         };
         let rotation = Rotation::from_degrees(turn * 90).unwrap();
         let mut mask = vec![0; rest.2];
-        SHARED.with(|model| {
-            let _ = model.borrow_mut().mask_into(&Frame { width, height, rotation, pixels }, &mut mask, strides[2]);
-        });
+        let mut model = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = model.mask_into(&Frame { width, height, rotation, pixels }, &mut mask, strides[2]);
     }
 }
 
-thread_local! {
-    static SHARED: std::cell::RefCell<Model> = std::cell::RefCell::new(model());
-}
+/// Not a thread's own: the runtime's own thread locals may be gone when those are dropped.
+static SHARED: LazyLock<Mutex<Model>> = LazyLock::new(|| Mutex::new(model()));

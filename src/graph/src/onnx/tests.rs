@@ -150,11 +150,11 @@ fn nothing_superfluous_is_written_and_pixels_cost_six_nodes() {
             for unwanted in ["BatchNormalization", "Identity", "Constant", "Cast", "Transpose", "Shape"] {
                 assert!(plain.iter().all(|n| n.op_type != unwanted), "{name}: {unwanted}");
             }
-            // One depthwise convolution a unit, whatever its branches were: units are the blocks that have a kernel.
-            let units = space.blocks(&arch, 64).unwrap().iter().filter(|b| b.key.kernel > 0).count();
+            // One depthwise convolution a unit, whatever its branches were: a layer has one, a level of the transport two
+            // and one of the decoder one.
+            let units = arch.stages.iter().map(Vec::len).sum::<usize>() + 3 * space.levels.len();
             let depthwise = graph.nodes().iter().filter(|n| matches!(&n.op, Op::Conv { spec, .. } if spec.groups > 1));
-            let stem = 1;
-            assert_eq!(depthwise.count(), units - stem, "{name}");
+            assert_eq!(depthwise.count(), units, "{name}");
             assert_eq!(nodes(Edge::Pixels).len(), plain.len() + 6, "{name}");
         }
     }

@@ -236,12 +236,14 @@ impl Trainer {
                 px = batch.px;
                 self.learn::<S>(&batch, &mut sum)?;
             }
-            let stop = sum.share(&self.peers, cancel.load(Ordering::Relaxed))?;
+            let mut stop = sum.share(&self.peers, cancel.load(Ordering::Relaxed))?;
             let record = self.finish_step(sum, schedule.lr(self.step), px)?;
             let last = self.step == self.config.steps;
             if let Some(log) = &mut log {
                 log.step(&record)?;
                 observer(&Progress::Step(&record));
+                // Several processes learn of it together, one step later.
+                stop |= world == 1 && cancel.load(Ordering::Relaxed);
                 let due = |every: usize| last || (every > 0 && self.step.is_multiple_of(every));
                 if let Some(validation) = validation.as_ref().filter(|_| due(self.config.validate_every)) {
                     let records = validation.run(&self)?;
