@@ -58,7 +58,8 @@ pub fn bench_on(device: &mut dyn Device, bench: &Bench, cancel: &AtomicBool) -> 
         names.push(file_name(library));
     }
     device.push(&bench.model, MODEL)?;
-    let measured = measure(device, bench, libraries.first().map(PathBuf::as_path), cancel);
+    let limits = Limits { silence: bench.silence, cancel };
+    let measured = measure(device, MODEL, &bench.options, bench.ort_lib.as_deref(), &limits);
     if !bench.keep {
         names.push(PROFILER.to_owned());
     }
@@ -67,26 +68,27 @@ pub fn bench_on(device: &mut dyn Device, bench: &Bench, cancel: &AtomicBool) -> 
     Ok((facts, measured?))
 }
 
-fn measure(device: &mut dyn Device, bench: &Bench, library: Option<&Path>, cancel: &AtomicBool) -> Result<Benched> {
-    let mut words: Vec<String> = ["bench", MODEL, "--json"].map(str::to_owned).to_vec();
-    words.extend(bench.options.iter().cloned());
+/// Runs `inas-profiler bench` on a model that was brought to the device.
+pub(crate) fn measure(
+    device: &mut dyn Device,
+    model: &str,
+    options: &[String],
+    library: Option<&Path>,
+    limits: &Limits<'_>,
+) -> Result<Benched> {
+    let mut words: Vec<String> = ["bench", model, "--json"].map(str::to_owned).to_vec();
+    words.extend(options.iter().cloned());
     words.extend(library.iter().flat_map(|lib| ["--ort-lib".into(), format!("./{}", file_name(lib))]));
     let words: Vec<String> = words.iter().map(|w| quote(w)).collect();
     let command = format!("cd {} && ./{PROFILER} {}", quote(device.folder()), words.join(" "));
-    let (mut out, mut said) = (String::new(), String::new());
-    let limits = Limits { silence: bench.silence, cancel };
-    let code = device.exec(&command, &limits, &mut |stream, line| match stream {
-        Stream::Out => out.extend([line, "\n"]),
+    let (mut found, mut said) = (None, String::new());
+    let code = device.exec(&command, limits, &mut |stream, line| match stream {
+        // One line; what else a shell says is left aside.
+        Stream::Out => found = serde_json::from_str(line).ok().or(found.take()),
         Stream::Err => said = format!(": {line}"),
     })?;
-    let failed = |said: String| Error::Command {
-        device: device.name().to_owned(),
-        command: format!("{PROFILER} bench"),
-        code,
-        said,
-    };
-    if code != 0 {
-        return Err(failed(said));
+    match found {
+        Some(benched) if code == 0 => Ok(benched),
+        _ => Err(Error::Command { device: device.name().to_owned(), command: format!("{PROFILER} bench"), code, said }),
     }
-    serde_json::from_str(&out).map_err(|e| failed(format!(": its answer cannot be read: {e}")))
 }

@@ -9,6 +9,7 @@ use inas_profiler::records::{Record, StreamLine};
 use inas_profiler::{DeviceFacts, Measurement, Profile, Protocol, RuntimeInfo};
 use inas_space::{BlockKey, Space};
 
+use crate::bench::Benched;
 use crate::command::{Limits, Stream};
 use crate::facts::{Battery, Facts};
 use crate::session::PROFILER;
@@ -189,7 +190,8 @@ impl MockDevice {
         let size = model.map_or(0, |(_, bytes)| bytes.len());
         let median_us = self.latency(done) * size as f64 / 1000.0;
         let latency = Measurement { median_us, ci_low_us: median_us, ci_high_us: median_us, ..Measurement::default() };
-        on_line(Stream::Out, &serde_json::json!({ "runtime": "mock", "threads": 1, "latency": latency }).to_string());
+        let benched = Benched { runtime: runtime(), threads: 1, latency };
+        on_line(Stream::Out, &serde_json::to_string(&benched).unwrap_or_default());
         Ok(0)
     }
 
@@ -209,7 +211,7 @@ impl MockDevice {
             space_hash: space.hash(),
             space_toml: space.to_toml()?,
             input_px: space.input_px,
-            runtime: RuntimeInfo { name: "mock".into(), version: "1".into(), options: BTreeMap::new() },
+            runtime: runtime(),
             threads: 1,
             cores: Vec::new(),
             device: DeviceFacts::default(),
@@ -349,4 +351,8 @@ impl Device for MockDevice {
         let bytes = self.files.get(from).ok_or_else(|| self.lost(&format!("{from}: no such file")))?;
         std::fs::write(file, bytes).map_err(Error::io("write", file))
     }
+}
+
+fn runtime() -> RuntimeInfo {
+    RuntimeInfo { name: "mock".into(), version: "1".into(), options: BTreeMap::new() }
 }

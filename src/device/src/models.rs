@@ -1,12 +1,13 @@
 //! Measuring whole models on a device.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use inas_profiler::Measurement;
 
-use crate::command::{Limits, Stream, quote};
+use crate::bench::measure;
+use crate::command::Limits;
 use crate::session::{PROFILER, check_fit, file_name, find_profiler, libraries};
 use crate::transport::Device;
 use crate::{Error, Result};
@@ -64,7 +65,8 @@ pub fn bench_models(
             let i = (n + round * models.len() / job.rounds.max(1)) % models.len();
             let mut found = None;
             through_cuts(device, job, cancel, &mut |device| {
-                found = Some(bench(device, &model_name(i), job, cancel)?);
+                let limits = Limits { silence: job.silence, cancel };
+                found = Some(measure(device, &model_name(i), &job.options, job.ort_lib.as_deref(), &limits)?.latency);
                 Ok(())
             })?;
             measured[i].extend(found);
@@ -80,27 +82,6 @@ pub fn bench_models(
 
 fn model_name(i: usize) -> String {
     format!("model-{i}.onnx")
-}
-
-fn bench(device: &mut dyn Device, model: &str, job: &ModelJob, cancel: &AtomicBool) -> Result<Measurement> {
-    let mut words = vec!["bench".to_owned(), model.to_owned(), "--json".into()];
-    words.extend(job.options.iter().cloned());
-    words.extend(job.ort_lib.iter().flat_map(|lib| ["--ort-lib".into(), format!("./{}", file_name(Path::new(lib)))]));
-    let words: Vec<String> = words.iter().map(|w| quote(w)).collect();
-    let command = format!("cd {} && ./{PROFILER} {}", quote(device.folder()), words.join(" "));
-    let (mut found, mut said) = (None, String::new());
-    let limits = Limits { silence: job.silence, cancel };
-    let code = device.exec(&command, &limits, &mut |stream, line| match stream {
-        Stream::Out => {
-            let json = serde_json::from_str::<serde_json::Value>(line).ok();
-            found = json.and_then(|mut j| serde_json::from_value(j["latency"].take()).ok()).or(found.take());
-        }
-        Stream::Err => said = format!(": {line}"),
-    })?;
-    match found {
-        Some(measurement) if code == 0 => Ok(measurement),
-        _ => Err(Error::Command { device: device.name().to_owned(), command: format!("{PROFILER} bench"), code, said }),
-    }
 }
 
 /// Does a step that may be repeated; waits for a device that went away.
