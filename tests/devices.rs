@@ -10,40 +10,7 @@ use std::time::{Duration, Instant};
 use inas_device::session::{DEVICE_FILE, Visit};
 use inas_profiler::Profile;
 
-const TINY: &str = r#"
-name = "tiny"
-input_px = 32
-activation = "relu"
-
-[stem]
-channels = [4]
-kernel = 3
-stride = 2
-
-[[stage]]
-expand = 2
-stride = 1
-depths = [1]
-kernels = [3]
-channels = [4]
-
-[[stage]]
-expand = 2
-stride = 2
-depths = [1]
-kernels = [3, 5]
-channels = [4, 6]
-
-[[level]]
-stage = 1
-transport = { sources = [0, 1], required = [0], kernels = [3] }
-decoder = { sources = [0, 1], required = [0, 1], kernels = [3] }
-
-[[level]]
-stage = 2
-transport = { sources = [0, 1], required = [1], kernels = [3] }
-decoder = { sources = [1], required = [1], kernels = [3] }
-"#;
+const TINY: &str = include_str!("tiny-space.toml");
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this through scripts/emulated-device"))

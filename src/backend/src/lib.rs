@@ -5,6 +5,7 @@
 mod error;
 #[cfg(feature = "ort")]
 mod onnxruntime;
+mod operators;
 mod providers;
 mod tract;
 mod values;
@@ -12,9 +13,11 @@ mod values;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::{Error, Result};
+pub use operators::OperatorTime;
 pub use providers::ExecutionProvider;
 pub use values::{Values, ValuesMut};
 
@@ -34,7 +37,7 @@ pub enum RuntimeKind {
 }
 
 /// What ran: latencies of different runtimes, versions or options do not mix.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct RuntimeInfo {
     /// `tract` or `onnxruntime`.
     pub name: String,
@@ -53,6 +56,9 @@ pub trait Backend: Send + Sync {
     /// Prepares a model: float32 or uint8 inputs and outputs. An open batch becomes 1; other open dimensions of the
     /// inputs take the values of `open` in order. Inputs start as zeros.
     fn load_sized(&self, onnx: &[u8], open: &[usize]) -> Result<Box<dyn Session>>;
+    /// Times each operator of a model of fixed size over `runs` runs on `inputs`, after a few that do not count, in the
+    /// order of execution. Looking costs time of its own, so the sum is no latency.
+    fn operator_times(&self, onnx: &[u8], inputs: &[&[f32]], runs: usize) -> Result<Vec<OperatorTime>>;
 
     /// [`Backend::load_sized`] for a model of fixed size.
     fn load(&self, onnx: &[u8]) -> Result<Box<dyn Session>> {
@@ -121,6 +127,9 @@ pub fn open_with(
         }
     }
 }
+
+/// Runs of a traced model that do not count.
+const WARMUP_RUNS: usize = 3;
 
 /// Checks the number of inputs and of their values.
 fn check_inputs(shapes: &[Vec<usize>], values: &[&[f32]]) -> Result<()> {

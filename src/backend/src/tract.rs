@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::plan;
 use tract_onnx::tract_hir::infer::Factoid as _;
 use tract_onnx::tract_hir::internal::DimLike as _;
 
 use crate::{Backend, Error, Result, RuntimeInfo, Session, Values, ValuesMut};
-use crate::{check_size, filled, no_input, no_output, panic_text};
+use crate::{OperatorTime, WARMUP_RUNS, check_size, filled, no_input, no_output, panic_text};
 
 const RUNTIME: &str = "tract";
 
@@ -40,12 +42,27 @@ impl Backend for TractBackend {
     }
 
     fn load_sized(&self, onnx: &[u8], open: &[usize]) -> Result<Box<dyn Session>> {
+        Ok(Box::new(self.session(onnx, open)?))
+    }
+
+    fn operator_times(&self, onnx: &[u8], inputs: &[&[f32]], runs: usize) -> Result<Vec<OperatorTime>> {
+        let mut session = self.session(onnx, &[])?;
+        session.set_inputs(inputs)?;
+        for _ in 0..WARMUP_RUNS {
+            session.run()?;
+        }
+        let trace = || session.traced(runs);
+        catch_unwind(AssertUnwindSafe(trace)).map_err(|p| run_error(panic_text(p.as_ref())))?
+    }
+}
+
+impl TractBackend {
+    fn session(&self, onnx: &[u8], open: &[usize]) -> Result<TractSession> {
         // Broken files make some of tract's parsers panic.
         let load =
             || multithread_tract_scope(self.executor.clone(), || TractSession::new(onnx, open, self.executor.clone()));
-        let session = catch_unwind(AssertUnwindSafe(load))
-            .unwrap_or_else(|p| Err(Error::Load { runtime: RUNTIME, reason: panic_text(p.as_ref()) }))?;
-        Ok(Box::new(session))
+        catch_unwind(AssertUnwindSafe(load))
+            .unwrap_or_else(|p| Err(Error::Load { runtime: RUNTIME, reason: panic_text(p.as_ref()) }))
     }
 }
 
@@ -106,6 +123,29 @@ impl TractSession {
         }
         let state = model.into_runnable().and_then(|plan| plan.spawn()).map_err(load_error)?;
         Ok(Self { executor, state, inputs, input_shapes, output_shapes, outputs: TVec::new() })
+    }
+
+    /// Time of each operator in `runs` runs.
+    fn traced(&mut self, runs: usize) -> Result<Vec<OperatorTime>> {
+        let plan = self.state.plan().clone();
+        let order = plan.order_without_consts();
+        let nodes = &plan.model().nodes;
+        let mut us = vec![Vec::with_capacity(runs); nodes.len()];
+        for _ in 0..runs {
+            let inputs = self.inputs.iter().map(|tensor| TValue::from_const(tensor.clone())).collect();
+            let run = || {
+                self.state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+                    let start = Instant::now();
+                    let outputs = plan::eval(context, state, node, inputs);
+                    us[node.id].push(start.elapsed().as_secs_f64() * 1e6);
+                    outputs
+                })
+            };
+            multithread_tract_scope(self.executor.clone(), run).map_err(run_error)?;
+        }
+        let operators = order.iter().filter(|id| !nodes[**id].inputs.is_empty());
+        let time = |id: &usize| OperatorTime::new(&nodes[*id].name, nodes[*id].op.name(), std::mem::take(&mut us[*id]));
+        Ok(operators.filter_map(time).collect())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod parity;
 pub mod picture;
 pub mod quantize;
 pub mod report;
+pub mod schema;
 pub mod search;
 pub mod serve;
 pub mod supernet;

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::conditions::Conditions;
 use crate::device::DeviceFacts;
 use crate::measure::{Clock, SystemClock};
-use crate::run::load;
+use crate::run::{load, random_inputs};
 use crate::{Error, Result, stats};
-use inas_backend::{Backend, RuntimeInfo, Session};
+use inas_backend::{Backend, OperatorTime, RuntimeInfo, Session};
 
 /// Newest schema of the report that is read, and the one written.
 pub const SCHEMA: u64 = 1;
@@ -25,7 +26,7 @@ const NOISE_FACTOR: f64 = 3.0;
 const TOO_NOISY: f64 = 0.20;
 
 /// What was measured: times in microseconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Report {
     /// Schema version.
     pub schema: u64,
@@ -55,6 +56,9 @@ pub struct Report {
     pub median_ci_us: [f64; 2],
     /// Median of each round, in order.
     pub rounds_us: Vec<f64>,
+    /// Time of each operator in the order of execution, when asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<OperatorTime>,
 }
 
 /// How to measure a model.
@@ -70,11 +74,13 @@ pub struct Rounds {
     pub round_seconds: Option<f64>,
     /// Pause between rounds, seconds.
     pub pause_seconds: f64,
+    /// Runs in which each operator is timed, after the rounds; 0 leaves that out.
+    pub traced_runs: usize,
 }
 
 impl Default for Rounds {
     fn default() -> Self {
-        Self { warmup_runs: 3, rounds: 5, runs: 20, round_seconds: None, pause_seconds: 0.2 }
+        Self { warmup_runs: 3, rounds: 5, runs: 20, round_seconds: None, pause_seconds: 0.2, traced_runs: 0 }
     }
 }
 
@@ -110,6 +116,14 @@ pub fn bench(
         observer(round, stats::median(&times));
         all.extend(times);
     }
+    let after = Conditions::read();
+    let operators = if plan.traced_runs > 0 {
+        let inputs = random_inputs(session.input_shapes(), 0);
+        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+        backend.operator_times(onnx, &inputs, plan.traced_runs)?
+    } else {
+        Vec::new()
+    };
     let (low, high) = stats::median_ci(&all, 0.95, 200, all.len() as u64);
     let at = |p: f64| stats::percentile(&all, p);
     Ok(Report {
@@ -118,7 +132,7 @@ pub fn bench(
         runtime: backend.info(),
         threads: backend.threads(),
         fingerprint: DeviceFacts::read().fingerprint(),
-        conditions: [before, Conditions::read()],
+        conditions: [before, after],
         load_us,
         first_us,
         runs: all.len(),
@@ -127,6 +141,7 @@ pub fn bench(
         percentiles_us: [50.0, 90.0, 95.0, 99.0].map(at),
         median_ci_us: [low, high],
         rounds_us,
+        operators,
     })
 }
 
@@ -137,7 +152,7 @@ fn timed(session: &mut dyn Session, clock: &dyn Clock) -> Result<f64> {
 }
 
 /// Result of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
     /// Faster by more than the noise.
@@ -153,7 +168,7 @@ pub enum Verdict {
 }
 
 /// A comparison with an earlier report.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Comparison {
     /// The result.
     pub verdict: Verdict,
@@ -225,6 +240,7 @@ mod tests {
             percentiles_us: [median; 4],
             median_ci_us: [median; 2],
             rounds_us: rounds.to_vec(),
+            operators: Vec::new(),
         }
     }
 

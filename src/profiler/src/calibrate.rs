@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use inas_space::{Architecture, BlockKey, BlockKind, LatencyTable, Micros, Space};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::profile::{BlockRow, Profile, write_whole};
@@ -46,7 +47,7 @@ fn features(key: &BlockKey, row: &BlockRow) -> [f64; TERMS.len() - 1] {
 }
 
 /// A measured network of the fit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Measured {
     /// The network.
     pub arch: Architecture,
@@ -60,7 +61,7 @@ pub struct Measured {
 }
 
 /// The fitted model: `calibration.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Calibration {
     /// Schema version of the file.
     pub schema: u64,
@@ -188,7 +189,7 @@ impl Calibration {
 }
 
 /// How well predictions fit measurements.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 pub struct Fit {
     /// Mean absolute relative error, percent.
     pub mape_percent: f64,
@@ -223,13 +224,42 @@ impl Fit {
 }
 
 /// Plain sum and calibrated model against measured networks.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Verification {
     /// Sum over the blocks.
     pub sum: Fit,
     /// Calibrated model; absent when the profile has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrated: Option<Fit>,
+    /// The model's interval against the measurements; absent with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Coverage>,
+}
+
+/// Whether an interval holds what it promises.
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Share of networks that should be inside, percent.
+    pub level_percent: f64,
+    /// Half width of the interval, percent of the prediction.
+    pub half_width_percent: f64,
+    /// Share of networks that were inside, percent.
+    pub inside_percent: f64,
+}
+
+impl Coverage {
+    fn new(calibration: &Calibration, predicted: &[f64], measured: &[f64]) -> Self {
+        let inside = |(p, m): (&f64, &f64)| {
+            let (low, high) = calibration.around(Micros(*p));
+            (low.0..=high.0).contains(m)
+        };
+        let count = predicted.iter().zip(measured).filter(|pair| inside(*pair)).count();
+        Self {
+            level_percent: LEVEL * 100.0,
+            half_width_percent: calibration.interval * 100.0,
+            inside_percent: 100.0 * count as f64 / measured.len().max(1) as f64,
+        }
+    }
 }
 
 /// Predictions of a table for networks, microseconds.
@@ -242,10 +272,12 @@ impl Verification {
     pub fn new(profile: &Profile, archs: &[Architecture], measured: &[f64]) -> Result<Self> {
         let predict = |table: &LatencyTable| predict_all(table, profile.space(), profile.input_px(), archs);
         let sum = Fit::new(&predict(&profile.table())?, measured);
-        let calibrated = match profile.calibrated_table() {
-            Some(table) => Some(Fit::new(&predict(&table)?, measured)),
-            None => None,
-        };
-        Ok(Self { sum, calibrated })
+        let (mut calibrated, mut interval) = (None, None);
+        if let (Some(table), Some(calibration)) = (profile.calibrated_table(), profile.calibration()) {
+            let predicted = predict(&table)?;
+            calibrated = Some(Fit::new(&predicted, measured));
+            interval = Some(Coverage::new(calibration, &predicted, measured));
+        }
+        Ok(Self { sum, calibrated, interval })
     }
 }

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::{DeviceFacts, read_cores, read_thermal_zones};
 use crate::measure::Clock;
+use crate::power;
 
 /// Pause between two looks at the sensors while waiting.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// State at one moment; what cannot be read is left out.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Conditions {
     /// Current frequency of each core that tells, kHz.
@@ -23,6 +25,12 @@ pub struct Conditions {
     /// Load average over the last minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<f64>,
+    /// A charger is attached to the phone or laptop; it heats the phone, and without it many clock lower.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charging: Option<bool>,
+    /// Android: severity of throttling, 0 is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttling: Option<u32>,
     /// Seconds waited for the machine to cool.
     #[serde(skip_serializing_if = "is_zero")]
     pub waited_s: f64,
@@ -46,13 +54,15 @@ impl Conditions {
             // A sensor that is off reads far below zero or absurdly high.
             celsius: celsius.filter(|c| (-40.0..150.0).contains(c)).reduce(f64::max),
             load: DeviceFacts::load().map(|l| l[0]),
+            charging: power::is_charging(),
+            throttling: power::throttling(),
             ..Self::default()
         }
     }
 }
 
-/// Waits until the hottest sensor is below `limit`, at most `longest`, and tells the state then. A machine without
-/// sensors counts as cool.
+/// Waits until the hottest sensor is below `limit` and the system does not throttle, at most `longest`, and tells the
+/// state then. A machine without sensors counts as cool; without a limit there is no wait.
 pub(crate) fn cooled(
     limit: Option<f64>,
     longest: Duration,
@@ -63,7 +73,8 @@ pub(crate) fn cooled(
     loop {
         let state = read();
         let waited = clock.now().saturating_sub(start);
-        let hot = state.celsius.zip(limit).is_some_and(|(now, limit)| now >= limit);
+        let is_over = |limit| state.celsius.is_some_and(|now| now >= limit) || state.throttling > Some(0);
+        let hot = limit.is_some_and(is_over);
         if !hot || waited >= longest {
             let waited_s = (waited.as_secs_f64() * 10.0).round() / 10.0;
             return Conditions { waited_s, still_hot: hot, ..state };
@@ -112,6 +123,18 @@ mod tests {
     fn the_wait_is_bounded_and_says_that_it_was_not_enough() {
         let state = wait(80.0, Some(20.0), 15);
         assert_eq!((state.waited_s, state.still_hot), (15.0, true));
+    }
+
+    #[test]
+    fn a_phone_that_throttles_is_hot_whatever_its_sensors_say() {
+        let hand = Hand::default();
+        let mut looks = 0;
+        let mut read = || {
+            looks += 1;
+            Conditions { celsius: Some(40.0), throttling: Some(u32::from(looks <= 3)), ..Conditions::default() }
+        };
+        let state = cooled(Some(80.0), Duration::from_secs(9), &hand, &mut read);
+        assert_eq!((state.waited_s, state.still_hot, state.throttling), (3.0, false, Some(0)));
     }
 
     #[test]

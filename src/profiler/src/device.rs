@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 /// What can be read of a machine without privileges; what cannot is left out.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceFacts {
     /// Instruction set, e.g. `x86_64`.
@@ -41,7 +42,7 @@ pub struct DeviceFacts {
 }
 
 /// Facts of one core.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CoreFacts {
     /// Number of the core.
@@ -61,7 +62,7 @@ pub struct CoreFacts {
 }
 
 /// A thermal sensor.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ThermalZone {
     /// Type, as the system names it.

@@ -16,6 +16,7 @@ mod memory;
 pub mod networks;
 mod nnls;
 pub mod plan;
+mod power;
 pub mod profile;
 pub mod records;
 pub mod release;

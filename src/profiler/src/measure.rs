@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, cache, stats};
@@ -23,7 +24,7 @@ const LEAST_RUNS: usize = 3;
 const MAX_BATCH: usize = 1000;
 
 /// How to measure.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Protocol {
     /// Runs before timing starts; default 3, since runtimes still allocate in the second.
@@ -103,7 +104,7 @@ impl Protocol {
 }
 
 /// Latency of one model, microseconds an inference.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Measurement {
     /// The very first run, cold.

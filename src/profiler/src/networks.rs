@@ -101,15 +101,13 @@ pub struct Turns {
     pub runs: usize,
     /// Shortest timed part of a visit, ms.
     pub visit_ms: f64,
-    /// Networks that are held in memory and take turns.
-    pub together: usize,
     /// Looks at the sentinel before a visit, 5 ms apart, until the machine is as quiet as when the profile was made.
     pub looks: usize,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { min_visits: 8, max_visits: 40, agreement: 0.005, runs: 5, visit_ms: 10.0, together: 25, looks: 12 }
+        Self { min_visits: 8, max_visits: 40, agreement: 0.005, runs: 5, visit_ms: 10.0, looks: 12 }
     }
 }
 
@@ -157,7 +155,7 @@ pub fn measure_in_turns(
     measure_models_in_turns(profile, (archs.len(), &onnx), backend, turns, seed, observer)
 }
 
-/// As [`measure_in_turns`], for any models: how many, and the ONNX file of each, which is asked for when its turn comes.
+/// As [`measure_in_turns`], for any models: how many, and the ONNX file of each, which is asked for at each of its turns.
 pub fn measure_models_in_turns(
     profile: &Profile,
     (count, onnx): (usize, &dyn Fn(usize) -> Result<Vec<u8>>),
@@ -166,38 +164,23 @@ pub fn measure_models_in_turns(
     seed: u64,
     observer: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Turned>> {
-    if turns.together == 0 {
-        return Err(Error::Protocol { reason: "at least one network must be held in memory" });
-    }
     let space = profile.space();
     let facts = profile.facts();
     let keys: Vec<_> = profile.rows().keys().copied().filter(|k| !k.is_identity()).collect();
     let mut bench = LocalBench::new(space, &keys, backend, &facts.protocol, facts.seed)?;
     let quiet = facts.sentinel_us.map(|us| us * (1.0 + facts.protocol.drift / 2.0));
     let clock = SystemClock::default();
-    let mut measured = Vec::with_capacity(count);
-    // Every n-th network is in a group, so that all groups span the range and no slow phase falls on one end of it.
-    let groups = count.div_ceil(turns.together).max(1);
-    for group in 0..groups {
-        let of_group = (group..count).step_by(groups);
-        let load_model = |i: usize| -> Result<Box<dyn Session>> { Ok(load(&onnx(i)?, backend, seed)?.0) };
-        let mut sessions = of_group.clone().map(load_model).collect::<Result<Vec<_>>>()?;
-        let before = measured.len();
-        let mut visit = |i: usize| {
-            for _ in 0..turns.looks {
-                if quiet.is_none_or(|limit| bench.sentinel_us().is_ok_and(|now| now <= limit)) {
-                    break;
-                }
-                clock.sleep(LOOK_EVERY);
+    let mut visit = |i: usize| {
+        let (mut session, _) = load(&onnx(i)?, backend, seed)?;
+        for _ in 0..turns.looks {
+            if quiet.is_none_or(|limit| bench.sentinel_us().is_ok_and(|now| now <= limit)) {
+                break;
             }
-            visit(sessions[i].as_mut(), turns, &clock)
-        };
-        let mut observer = |done: usize, _: usize| observer(before + done, count);
-        let turned = in_turns(of_group.len(), turns, seed, &mut visit, &mut observer)?;
-        measured.extend(turned.into_iter().enumerate().map(|(i, t)| (group + i * groups, t)));
-    }
-    measured.sort_by_key(|m| m.0);
-    Ok(measured.into_iter().map(|m| m.1).collect())
+            clock.sleep(LOOK_EVERY);
+        }
+        visit(session.as_mut(), turns, &clock)
+    };
+    in_turns(count, turns, seed, &mut visit, observer)
 }
 
 /// Visits `count` things in shuffled rounds until each is known well enough.

@@ -13,7 +13,7 @@ use crate::{Result, stats};
 use inas_backend::Backend;
 
 /// What profiling will take.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, schemars::JsonSchema, serde::Serialize, serde::Deserialize)]
 pub struct Estimate {
     /// Blocks to measure.
     pub blocks: usize,

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use inas_graph::cost::{self, Cost};
 use inas_space::{Architecture, BlockKey, LatencyBreakdown, LatencyTable, Micros, Space};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -27,7 +28,7 @@ pub const PROFILE_FILE: &str = "profile.json";
 pub const BLOCKS_FILE: &str = "blocks.csv";
 
 /// What was measured, where and how: `profile.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct ProfileFacts {
     /// Schema version of the folder.
     pub schema: u64,

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use inas_space::BlockKey;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::Conditions;
@@ -22,7 +23,7 @@ use inas_backend::RuntimeInfo;
 pub const RECORDS_FILE: &str = "records.jsonl";
 
 /// First line: what all records of the file share. Records under different headers do not mix.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Header {
     /// Schema version of the file.
     pub schema: u64,
@@ -46,7 +47,7 @@ pub struct Header {
 }
 
 /// A measured block.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Record {
     /// The block.
     pub key: BlockKey,
@@ -71,7 +72,7 @@ fn once() -> usize {
 }
 
 /// The sentinel block, timed between segments, and the state of the machine then.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 pub struct Sentinel {
     /// Its latency, microseconds.
     pub sentinel_us: f64,
@@ -84,7 +85,7 @@ pub struct Sentinel {
 }
 
 /// A line after the first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Entry {
     /// A measured block.
@@ -94,7 +95,7 @@ pub enum Entry {
 }
 
 /// A line that a measuring program writes for another one after each block.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct StreamLine {
     /// Schema version ([`crate::profile::SCHEMA`]).
     pub schema: u64,

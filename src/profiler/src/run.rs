@@ -195,11 +195,16 @@ pub(crate) fn load(onnx: &[u8], backend: &dyn Backend, seed: u64) -> Result<(Box
     let start = Instant::now();
     let mut session = backend.load(onnx)?;
     let load_us = start.elapsed().as_micros() as f64;
-    let mut rng = Rng::new(seed);
-    let mut values = |shape: &Vec<usize>| (0..shape.iter().product()).map(|_| rng.signed_unit()).collect();
-    let inputs: Vec<Vec<f32>> = session.input_shapes().iter().map(&mut values).collect();
+    let inputs = random_inputs(session.input_shapes(), seed);
     session.set_inputs(&inputs.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     Ok((session, load_us))
+}
+
+/// Values in -1..1 for inputs of these shapes; a function of the seed.
+pub(crate) fn random_inputs(shapes: &[Vec<usize>], seed: u64) -> Vec<Vec<f32>> {
+    let mut rng = Rng::new(seed);
+    let mut values = |shape: &Vec<usize>| (0..shape.iter().product()).map(|_| rng.signed_unit()).collect();
+    shapes.iter().map(&mut values).collect()
 }
 
 /// This machine with a runtime.

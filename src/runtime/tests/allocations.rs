@@ -8,7 +8,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use inas_backend::{Backend, Result, RuntimeInfo, Session, Values, ValuesMut};
+use inas_backend::{Backend, OperatorTime, Result, RuntimeInfo, Session, Values, ValuesMut};
 use inas_graph::OnnxOptions;
 use inas_runtime::{Frame, Model, Pixels, Plane, Rotation};
 
@@ -52,6 +52,10 @@ impl Backend for Marked {
 
     fn load_sized(&self, onnx: &[u8], open: &[usize]) -> Result<Box<dyn Session>> {
         Ok(Box::new(MarkedSession(self.0.load_sized(onnx, open)?)))
+    }
+
+    fn operator_times(&self, onnx: &[u8], inputs: &[&[f32]], runs: usize) -> Result<Vec<OperatorTime>> {
+        self.0.operator_times(onnx, inputs, runs)
     }
 }
 

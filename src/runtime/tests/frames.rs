@@ -8,7 +8,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use common::{nano_onnx, photo, tract};
 use image::imageops::{self, FilterType};
 use image::{GrayImage, Rgb, RgbImage};
-use inas_backend::{Backend, Result, RuntimeInfo, Session, Values, ValuesMut};
+use inas_backend::{Backend, OperatorTime, Result, RuntimeInfo, Session, Values, ValuesMut};
 use inas_graph::OnnxOptions;
 use inas_runtime::{Error, Frame, Model, Pixels, Plane, Rotation};
 use proptest::prelude::*;
@@ -145,6 +145,10 @@ impl Backend for Red {
 
     fn threads(&self) -> usize {
         1
+    }
+
+    fn operator_times(&self, _onnx: &[u8], _inputs: &[&[f32]], _runs: usize) -> Result<Vec<OperatorTime>> {
+        Ok(Vec::new())
     }
 
     fn load_sized(&self, _onnx: &[u8], open: &[usize]) -> Result<Box<dyn Session>> {

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::space::{FusionChoices, sha16};
 use crate::{Error, Result, Space};
 
 /// One MBConv layer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerChoice {
     /// Output channels.
@@ -18,7 +19,7 @@ pub struct LayerChoice {
 }
 
 /// One fusion of the transport or of the decoder.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LevelChoice {
     /// Chosen source levels, increasing.
@@ -30,7 +31,7 @@ pub struct LevelChoice {
 /// A network of a [`Space`]: backbone, transport and decoder choices.
 ///
 /// Two architectures are the same network exactly when they are equal; [`Architecture::hash`] names them in files.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
     /// Output channels of the stem.

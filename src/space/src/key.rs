@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -54,7 +55,7 @@ impl fmt::Display for BlockKind {
 ///
 /// Only the largest chosen kernel is part of it, since all branches are merged into that one. A field that the kind
 /// does not have is 0. The text form lists the fields that are there: `mbconv 56-28 24-40 k7 s2 e6`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct BlockKey {
     /// What the block is.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Mul};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::Part;
@@ -11,7 +12,7 @@ use crate::key::BlockKey;
 use crate::{Architecture, Error, Result, Space};
 
 /// A time in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Micros(pub f64);
 
@@ -54,7 +55,7 @@ impl Sum for Micros {
 }
 
 /// Latency of one architecture, by part.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 pub struct LatencyBreakdown {
     /// Stem and stages.
     pub backbone: Micros,

@@ -1,5 +1,6 @@
 //! `inas bench`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -8,6 +9,12 @@ use inas_profiler::bench::{self, Report, Rounds, SCHEMA, Verdict};
 use super::profile::RuntimeArgs;
 use super::{read_text, write_file};
 use crate::printer::Printer;
+
+/// Runs in which operators are timed.
+const TRACED_RUNS: usize = 50;
+
+/// Operators that are shown one by one, the slowest.
+const SLOWEST: usize = 15;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -24,6 +31,9 @@ pub(crate) struct Args {
     /// Run without pause for this long, e.g. 30m or 90s, in rounds of a minute (of a tenth when shorter than 10 min).
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     sustained: Option<f64>,
+    /// Also time every operator, over 50 further runs.
+    #[arg(long)]
+    operators: bool,
     /// Compare with an earlier JSON report; exit code 1 when the model is slower or the two cannot be compared.
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
@@ -59,7 +69,8 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let baseline = args.compare.as_deref().map(read_report).transpose()?;
     let onnx = std::fs::read(&args.model).with_context(|| format!("cannot read {}", args.model.display()))?;
     let runtime = args.runtime.open()?;
-    let usual = Rounds { rounds: args.rounds, runs: args.runs, ..Rounds::default() };
+    let traced_runs = if args.operators { TRACED_RUNS } else { 0 };
+    let usual = Rounds { rounds: args.rounds, runs: args.runs, traced_runs, ..Rounds::default() };
     let plan = match args.sustained {
         Some(total) => {
             let round = if total >= 600.0 { 60.0 } else { total / 10.0 };
@@ -101,6 +112,9 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         }
         Form::Text => text(&report, printer)?,
     }
+    if matches!(form, Form::Markdown | Form::Text) && !report.operators.is_empty() {
+        operators(&report, printer)?;
+    }
     let Some(comparison) = comparison else { return Ok(true) };
     if form != Form::Json {
         let verdict = serde_json::to_value(comparison.verdict)?;
@@ -130,6 +144,40 @@ fn text(r: &Report, printer: Printer) -> anyhow::Result<()> {
     printer.result(format_args!("load {load:.1} ms, first run {first:.3} ms; {} runs", r.runs))?;
     let rounds: Vec<String> = r.rounds_us.iter().map(|us| format!("{:.3}", us / 1e3)).collect();
     printer.result(format_args!("rounds {} ms: they differ by {:.1} %", rounds.join(" "), r.noise() * 100.0))?;
+    Ok(())
+}
+
+/// Where the time goes: by what operators do, then the slowest ones. The tables are Markdown, which reads well in a
+/// terminal too.
+fn operators(r: &Report, printer: Printer) -> anyhow::Result<()> {
+    let sum: f64 = r.operators.iter().map(|o| o.us).sum();
+    let share = |us: f64| 100.0 * us / sum.max(f64::MIN_POSITIVE);
+    let mut kinds: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+    for operator in &r.operators {
+        let kind = kinds.entry(&operator.op).or_default();
+        *kind = (kind.0 + 1, kind.1 + operator.us);
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    printer.result("\n| what it does | operators | us | % |\n|---|---|---|---|")?;
+    for (op, (count, us)) in kinds {
+        printer.result(format_args!("| {op} | {count} | {us:.1} | {:.1} |", share(us)))?;
+    }
+    let mut slowest: Vec<_> = r.operators.iter().collect();
+    slowest.sort_by(|a, b| b.us.total_cmp(&a.us));
+    printer.result("\n| slowest operators | what it does | us | % |\n|---|---|---|---|")?;
+    for operator in slowest.into_iter().take(SLOWEST) {
+        let (name, op, us) = (&operator.name, &operator.op, operator.us);
+        printer.result(format_args!("| {name} | {op} | {us:.1} | {:.1} |", share(us)))?;
+    }
+    let wall = r.median_us();
+    printer.result(format_args!(
+        "\nsum of operators {:.3} ms / wall {:.3} ms = {:.2}: below 1 is time between operators (dispatch, threads), \
+         above 1 the cost of looking",
+        sum / 1e3,
+        wall / 1e3,
+        sum / wall.max(f64::MIN_POSITIVE)
+    ))?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod parity;
 mod profile;
 mod report;
 mod run;
+mod schema;
 mod search;
 mod serve;
 mod ship;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Train(train::Args),
     /// Plot the validations of a training run
     Curves(curves::Args),
+    /// Print the JSON Schema of what the programs write
+    Schema(schema::Args),
     /// Search a trained supernet for the Pareto front over a profile
     Search(Box<search::Cli>),
     /// Repeat a search experiment of the thesis: data, plot and page
@@ -91,6 +94,7 @@ impl Command {
             Self::Bench(args) => bench::run(args, printer),
             Self::Train(args) => train::run(args, printer).map(|_| true),
             Self::Curves(args) => curves::run(args, printer),
+            Self::Schema(args) => schema::run(args, printer),
             Self::Search(args) => search::dispatch(args, printer),
             Self::Experiment(args) => experiment::run(args, printer),
             Self::Export(args) => export::run(args, printer).map(|_| true),

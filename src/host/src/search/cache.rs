@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use inas_space::Architecture;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Result, Score, SearchError};
 
 /// One evaluation, as it is on the disk.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct CacheLine {
     /// [`super::Objective::identity`]: weights, images, recalibration.
     pub objective: String,

@@ -37,7 +37,7 @@ pub use exact::Exact;
 pub use latency::TablePredictor;
 pub use log::{LogHeader, read_log};
 pub use objective::{Objective, ObjectiveError, Score, Trial};
-pub use output::{write_front_csv, write_front_json, write_result_json};
+pub use output::{write_front_csv, write_front_json};
 pub use pool::{Shard, Workers, scores};
 pub use record::{Evaluated, Generation, Origin, Progress, SearchResult};
 pub use sampler::{Lgs, Sampler, Uniform};

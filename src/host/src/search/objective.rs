@@ -1,13 +1,14 @@
 //! What judges architectures.
 
 use inas_space::Architecture;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What an objective may fail with.
 pub type ObjectiveError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Quality of an architecture on a validation set.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Score {
     /// Maximal F-measure, 0..=1; the search maximises it.
     pub f_max: f64,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Evaluated, Result, SearchError, SearchResult};
+use super::{Evaluated, Result, SearchError};
 
 /// Writes the front as CSV: `hash, latency_ms, backbone_ms, transport_ms, decoder_ms, f_max, mae, arch` (JSON), one
 /// row an architecture. The file appears whole or not at all.
@@ -26,11 +26,6 @@ pub fn write_front_csv(path: &Path, front: &[Evaluated]) -> Result<()> {
 /// Writes the front as a JSON array of [`Evaluated`]. The file appears whole or not at all.
 pub fn write_front_json(path: &Path, front: &[Evaluated]) -> Result<()> {
     write_json(path, &front)
-}
-
-/// Writes the whole result as JSON. The file appears whole or not at all.
-pub fn write_result_json(path: &Path, result: &SearchResult) -> Result<()> {
-    write_json(path, result)
 }
 
 fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {

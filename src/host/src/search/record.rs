@@ -1,13 +1,14 @@
 //! What a search produces.
 
 use inas_space::{Architecture, LatencyBreakdown, Micros};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Score;
 use super::pareto::{self, Point};
 
 /// Where an architecture came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// Drawn for the first generation.
@@ -21,7 +22,7 @@ pub enum Origin {
 }
 
 /// An evaluated architecture.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluated {
     /// Number in the order of evaluation, from 0.
@@ -62,7 +63,7 @@ impl Evaluated {
 }
 
 /// State after a generation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
     /// Number, 0 the first.
@@ -76,7 +77,7 @@ pub struct Generation {
 }
 
 /// Outcome of a search.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchResult {
     /// Everything evaluated, in order.

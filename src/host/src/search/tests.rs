@@ -482,10 +482,9 @@ fn the_front_is_written_as_csv_and_json() {
     let nano = Space::preset("nano").unwrap();
     let predictor = TablePredictor::new(&nano, &plausible(&nano, 128), 128).unwrap();
     let result = search(&predictor, &SearchConfig { iterations: 1, ..small(6) });
-    let (csv, json, all) = (scratch.0.join("front.csv"), scratch.0.join("front.json"), scratch.0.join("all.json"));
+    let (csv, json) = (scratch.0.join("front.csv"), scratch.0.join("front.json"));
     write_front_csv(&csv, &result.front).unwrap();
     write_front_json(&json, &result.front).unwrap();
-    write_result_json(&all, &result).unwrap();
     let mut reader = csv::Reader::from_path(&csv).unwrap();
     let rows: Vec<csv::StringRecord> = reader.records().map(|r| r.unwrap()).collect();
     assert_eq!(rows.len(), result.front.len());
@@ -496,7 +495,5 @@ fn the_front_is_written_as_csv_and_json() {
     }
     let front: Vec<Evaluated> = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     assert_eq!(front, result.front);
-    let read: SearchResult = serde_json::from_slice(&std::fs::read(&all).unwrap()).unwrap();
-    assert_eq!(read, result);
-    assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 3, "no temporary file stays");
+    assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 2, "no temporary file stays");
 }

@@ -6,44 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use inas_backend::{Backend, Result, RuntimeInfo, Session, Values, ValuesMut};
+use inas_backend::{Backend, OperatorTime, Result, RuntimeInfo, Session, Values, ValuesMut};
 use inas_profiler::{Protocol, RunOptions};
 use inas_space::Space;
 
-pub const TINY: &str = r#"
-name = "tiny"
-input_px = 32
-activation = "relu"
-
-[stem]
-channels = [4]
-kernel = 3
-stride = 2
-
-[[stage]]
-expand = 2
-stride = 1
-depths = [1]
-kernels = [3]
-channels = [4]
-
-[[stage]]
-expand = 2
-stride = 2
-depths = [1]
-kernels = [3, 5]
-channels = [4, 6]
-
-[[level]]
-stage = 1
-transport = { sources = [0, 1], required = [0], kernels = [3] }
-decoder = { sources = [0, 1], required = [0, 1], kernels = [3] }
-
-[[level]]
-stage = 2
-transport = { sources = [0, 1], required = [1], kernels = [3] }
-decoder = { sources = [1], required = [1], kernels = [3] }
-"#;
+pub const TINY: &str = include_str!("../../../../tests/tiny-space.toml");
 
 pub fn tiny() -> Space {
     Space::from_toml(TINY).unwrap()
@@ -95,6 +62,10 @@ impl Backend for Pretend {
 
     fn load_sized(&self, _onnx: &[u8], _open: &[usize]) -> Result<Box<dyn Session>> {
         Ok(Box::new(PretendSession(vec![vec![1]], [0.0])))
+    }
+
+    fn operator_times(&self, _onnx: &[u8], _inputs: &[&[f32]], _runs: usize) -> Result<Vec<OperatorTime>> {
+        Ok(Vec::new())
     }
 }
 

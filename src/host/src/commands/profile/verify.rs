@@ -142,6 +142,13 @@ impl Page<'_> {
             Some(fit) => row("calibrated", fit),
             None => text += "\nThe profile has no calibration: `inas profile calibrate --profile DIR` makes one.\n",
         }
+        if let Some(interval) = &verification.interval {
+            let _ = writeln!(
+                text,
+                "\nThe {:.0} % interval of a prediction, +-{:.1} %, held {:.0} % of the networks.",
+                interval.level_percent, interval.half_width_percent, interval.inside_percent
+            );
+        }
         text
     }
 }

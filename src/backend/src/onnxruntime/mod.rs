@@ -1,5 +1,7 @@
 //! ONNX Runtime, loaded at run time.
 
+mod trace;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynTensor, Outlet, TensorElementType, ValueType};
 
 use crate::{Backend, Error, ExecutionProvider, Result, RuntimeInfo, Session, Values, ValuesMut};
-use crate::{check_size, filled, no_input, no_output};
+use crate::{OperatorTime, WARMUP_RUNS, check_size, filled, no_input, no_output};
 
 const RUNTIME: &str = "onnxruntime";
 
@@ -141,20 +143,42 @@ impl Backend for OrtBackend {
     }
 
     fn load_sized(&self, onnx: &[u8], open: &[usize]) -> Result<Box<dyn Session>> {
-        let mut session = self.session(onnx, &[]).map_err(load_error)?;
+        let mut session = self.session(onnx, &[], None).map_err(load_error)?;
         let names = open_dimensions(session.inputs());
         if !open.is_empty() && !names.is_empty() {
             let sizes: Vec<(String, usize)> = names.into_iter().zip(open.iter().copied()).collect();
-            session = self.session(onnx, &sizes).map_err(load_error)?;
+            session = self.session(onnx, &sizes, None).map_err(load_error)?;
         }
-        // Only these keep their inputs elsewhere.
-        let on_gpu = [ExecutionProvider::Cuda, ExecutionProvider::Tensorrt].iter().any(|p| self.providers.contains(p));
-        Ok(Box::new(OrtSession::new(session, on_gpu)?))
+        Ok(Box::new(OrtSession::new(session, self.is_on_gpu())?))
+    }
+
+    fn operator_times(&self, onnx: &[u8], inputs: &[&[f32]], runs: usize) -> Result<Vec<OperatorTime>> {
+        // The library writes its trace into a file and appends the time to the name.
+        let folder = tempfile::tempdir().map_err(|e| run_error(format!("no folder for the trace: {e}")))?;
+        let session = self.session(onnx, &[], Some(&folder.path().join("trace"))).map_err(load_error)?;
+        let mut session = OrtSession::new(session, self.is_on_gpu())?;
+        session.set_inputs(inputs)?;
+        for _ in 0..WARMUP_RUNS + runs {
+            session.run()?;
+        }
+        let file = session.session.end_profiling().map_err(run_error)?;
+        let text = std::fs::read_to_string(&file).map_err(|e| run_error(format!("no trace in {file}: {e}")))?;
+        trace::operators(&text, runs).map_err(|e| run_error(format!("trace of another form: {e}")))
     }
 }
 
 impl OrtBackend {
-    fn session(&self, onnx: &[u8], sizes: &[(String, usize)]) -> ort::Result<ort::session::Session> {
+    /// Only these providers keep their inputs elsewhere.
+    fn is_on_gpu(&self) -> bool {
+        [ExecutionProvider::Cuda, ExecutionProvider::Tensorrt].iter().any(|p| self.providers.contains(p))
+    }
+
+    fn session(
+        &self,
+        onnx: &[u8],
+        sizes: &[(String, usize)],
+        trace: Option<&Path>,
+    ) -> ort::Result<ort::session::Session> {
         let providers: Vec<_> = self.providers.iter().map(|p| dispatch(*p, self.threads)).collect();
         // XNNPACK brings threads of its own; two pools would take the cores from each other.
         let threads = if self.providers.contains(&ExecutionProvider::Xnnpack) { 1 } else { self.threads };
@@ -166,6 +190,9 @@ impl OrtBackend {
             .with_optimization_level(GraphOptimizationLevel::All)?;
         for (name, size) in sizes {
             builder = builder.with_dimension_override(name, *size as i64)?;
+        }
+        if let Some(file) = trace {
+            builder = builder.with_profiling(file)?;
         }
         builder.commit_from_memory(onnx)
     }
