@@ -16,7 +16,7 @@ use crate::rng::Rng;
 use crate::stats;
 
 /// Share of the sentinels that count as quiet, percent.
-const QUIET_PERCENT: f64 = 10.0;
+pub(crate) const QUIET_PERCENT: f64 = 10.0;
 
 /// What the schedule drives: a device with a runtime, or a simulation of one.
 pub(crate) trait Bench {

@@ -70,8 +70,8 @@ fn scatter(n: usize) -> f64 {
 #[test]
 fn steady_times_stop_at_the_least_runs() {
     let (m, ran) = timed(&Protocol::default(), |n| if n == 0 { 900.0 } else { 200.0 });
-    assert_eq!((m.first_us, m.median_us, m.runs, m.batch, m.noisy), (900.0, 200.0, 10, 1, false));
-    assert_eq!(ran, 13, "3 warm-up runs and 10 timed");
+    assert_eq!((m.first_us, m.median_us, m.runs, m.batch, m.noisy), (900.0, 200.0, 5, 1, false));
+    assert_eq!(ran, 8, "3 warm-up runs and 5 timed");
     assert_eq!((m.ci_low_us, m.ci_high_us, m.mad_us, m.mean_us), (200.0, 200.0, 0.0, 200.0));
 }
 
@@ -101,8 +101,8 @@ fn rare_spikes_do_not_move_the_median() {
 #[test]
 fn short_runs_are_batched_and_reported_one_by_one() {
     let (m, ran) = timed(&Protocol::default(), |_| 4.0);
-    assert_eq!((m.batch, m.median_us, m.runs), (13, 4.0, 10));
-    assert_eq!(ran, 3 + 13 * 10);
+    assert_eq!((m.batch, m.median_us, m.runs), (13, 4.0, 5));
+    assert_eq!(ran, 3 + 13 * 5);
     let (m, _) = timed(&Protocol { min_sample_us: 0.0, ..Protocol::default() }, |_| 4.0);
     assert_eq!(m.batch, 1);
 }
@@ -121,7 +121,7 @@ fn contradicting_protocols_are_refused() {
     let good = Protocol::default;
     for bad in [
         Protocol { warmup_runs: 0, ..good() },
-        Protocol { max_runs: 5, ..good() },
+        Protocol { max_runs: 4, ..good() },
         Protocol { target_ci: 0.0, ..good() },
         Protocol { max_seconds: f64::NAN, ..good() },
         Protocol { min_sample_us: -1.0, ..good() },

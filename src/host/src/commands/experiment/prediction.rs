@@ -16,7 +16,7 @@ use crate::printer::Printer;
 
 /// Few visits: the machine of an experiment may be busy, and the fastest of them counts.
 pub(super) const TURNS: Turns =
-    Turns { min_visits: 6, max_visits: 12, agreement: 0.01, runs: 5, visit_ms: 10.0, looks: 8 };
+    Turns { min_visits: 6, max_visits: 12, agreement: 0.01, runs: 5, visit_ms: 10.0, together: 25, looks: 8 };
 
 pub(super) fn run(what: &Prediction, args: &Args, page: &mut Page, printer: Printer) -> anyhow::Result<()> {
     page.scale(
