@@ -74,7 +74,10 @@ fn presets_hold_the_published_settings() {
             "gdas" => own(&run, 250, 256, (0.025, 0.001)),
             "snas" => {
                 own(&run, 150, 64, (0.025, 0.001));
-                assert_eq!((run.search.drop_path(0), run.search.drop_path(150), run.search.op_arch.clip), (0.3, 0.0, 10.0));
+                assert_eq!(
+                    (run.search.drop_path(0), run.search.drop_path(150), run.search.op_arch.clip),
+                    (0.3, 0.0, 10.0)
+                );
             }
             "pc-darts" => own(&run, 50, 256, (0.1, 0.0)),
             _ => (),
