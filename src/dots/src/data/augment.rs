@@ -6,6 +6,8 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 /// Tries to find a part of the wanted area and shape.
 const TRIES: usize = 10;
 
@@ -70,6 +72,21 @@ impl Augment {
     };
 }
 
+impl Augment {
+    /// Refuses strengths that make no sense.
+    ///
+    /// # Errors
+    /// When a share is not in (0, 1] or larger than its end, or a strength is negative.
+    pub(crate) fn check(&self) -> Result<()> {
+        let area = self.area.is_none_or(|a| 0.0 < a.least && a.least <= a.most && a.most <= 1.0);
+        let strength = |v: f64| v.is_finite() && v >= 0.0;
+        let jitter = self
+            .jitter
+            .is_none_or(|j| [j.brightness, j.contrast, j.saturation, j.hue].into_iter().all(strength) && j.hue <= 0.5);
+        if area && jitter { Ok(()) } else { Err(Error::Config(format!("changes of pictures: {self:?}"))) }
+    }
+}
+
 impl Area {
     /// Left, top, width and height of a part of a picture of `width` by `height`; the largest central one of an allowed
     /// shape when none of the wanted area fits.
@@ -107,6 +124,18 @@ mod tests {
     use rand::SeedableRng as _;
 
     use super::*;
+
+    #[test]
+    fn senseless_changes_are_refused() {
+        assert!(Augment::IMAGENET.check().is_ok() && Augment::EVALUATION.check().is_ok());
+        for (least, most) in [(0.0, 1.0), (0.5, 0.4), (0.5, 1.1), (f64::NAN, 1.0)] {
+            assert!(Augment { area: Some(Area { least, most }), ..Augment::NONE }.check().is_err());
+        }
+        for (brightness, hue) in [(-0.1, 0.0), (f64::INFINITY, 0.0), (0.0, 0.6)] {
+            let jitter = Some(Jitter { brightness, contrast: 0.0, saturation: 0.0, hue });
+            assert!(Augment { jitter, ..Augment::NONE }.check().is_err());
+        }
+    }
 
     #[test]
     fn parts_have_the_wanted_area_and_shape() {

@@ -82,6 +82,7 @@ impl Trainer {
         (train, test): (Dataset, Dataset),
         dir: &Path,
     ) -> Result<Self> {
+        config.augment.check()?;
         if config.batch == 0 || train.is_empty() || test.classes != train.classes {
             return Err(Error::Config(
                 "training needs a batch, pictures, and test pictures of the same classes".into(),

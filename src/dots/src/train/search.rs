@@ -92,7 +92,8 @@ impl Search {
     }
 
     fn start(config: SearchConfig, data: Dataset, dir: &Path, operations: Option<Operations>) -> Result<Self> {
-        if config.batch == 0 || config.epochs() == 0 {
+        config.augment.check()?;
+        if config.batch == 0 || config.own.is_some_and(|own| own.batch == 0) || config.epochs() == 0 {
             return Err(Error::Config("batch and epochs must be positive".into()));
         }
         if config.second_order && config.method.order() != StepOrder::ArchitectureFirst {
