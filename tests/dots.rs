@@ -1,10 +1,11 @@
 //! `inas dots` end to end on generated pictures.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::float_cmp, reason = "tests; settings are copied")]
 
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use inas_dots::Genotype;
+use inas_dots::data::Augment;
 use inas_dots::run::{DotsRun, RUN_PRESETS};
 use inas_dots::train::EvaluationConfig;
 
@@ -42,6 +43,17 @@ fn parity_passes_and_finds_a_difference() {
     assert!(String::from_utf8(out).unwrap().contains("DIFFERS"));
 }
 
+/// A method's own schedule.
+fn own(run: &DotsRun, epochs: usize, batch: usize, (first, last): (f64, f64)) {
+    let search = &run.search;
+    assert_eq!((search.op_stage(), search.batch(epochs - 1), search.batch(epochs)), (epochs, batch, 64));
+    let close = |epoch: usize, lr: f64| assert!((search.lr(epoch) - lr).abs() < 1e-4, "{} {lr}", search.lr(epoch));
+    close(0, first);
+    close(epochs - 1, last);
+    close(epochs, 0.025);
+    assert_eq!(search.epochs(), epochs + 40);
+}
+
 #[test]
 fn presets_hold_the_published_settings() {
     for (name, _) in RUN_PRESETS {
@@ -55,7 +67,19 @@ fn presets_hold_the_published_settings() {
             "imagenet" => {
                 assert_eq!(run.evaluation, EvaluationConfig::imagenet());
                 assert_eq!((run.search.phase(29).1, run.search.phase(30).1), (9, 0));
+                assert_eq!((run.search.augment, run.search.shares), (Augment::IMAGENET_SEARCH, Some((0.1, 0.025))));
             }
+            // Spec section 11: epochs, batch, first and last learning rate of the operation stage, then that of edges.
+            "darts" => own(&run, 50, 64, (0.025, 0.001)),
+            "gdas" => own(&run, 250, 256, (0.025, 0.001)),
+            "snas" => {
+                own(&run, 150, 64, (0.025, 0.001));
+                assert_eq!(
+                    (run.search.drop_path(0), run.search.drop_path(150), run.search.op_arch.clip),
+                    (0.3, 0.0, 10.0)
+                );
+            }
+            "pc-darts" => own(&run, 50, 256, (0.1, 0.0)),
             _ => (),
         }
     }

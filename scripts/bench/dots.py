@@ -4,6 +4,7 @@
     pip install torch safetensors numpy
     scripts/bench/dots.py                      # C = 16, 8 cells, batch 64, 32 px
     scripts/bench/dots.py --case 16,8,16,32    # CHANNELS,CELLS,BATCH,PX
+    scripts/bench/dots.py --layouts nchw       # the other layout; PyTorch needs about 12 GB a layout at batch 64
 
 The same weights, batches and architecture on both sides. A step of operation search is one of the architecture on one
 batch and one of the weights on another; one of topology search moves both from one batch. The losses of the first step
@@ -26,7 +27,7 @@ def main():
     parser.add_argument("--what", choices=["operation", "topology", "both"], default="both")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--layouts", default="nchw,channels_last")
+    parser.add_argument("--layouts", default="channels_last")
     args = parser.parse_args()
 
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))

@@ -3,7 +3,7 @@
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
-use crate::relax::{EdgeSigmoid, Logits, Table, Topology, softmax};
+use crate::relax::{Logits, Table, Topology, softmax};
 use crate::{CellGenotype, EDGES, EdgeRule, Error, NODES, OPS, Op, Result, combinations, edge, sources};
 
 /// Index of the largest value; the lowest one of equals.
@@ -115,8 +115,7 @@ pub fn two_edges(ops: &[Op], gates: &[f64; EDGES]) -> CellGenotype {
 }
 
 /// The edges whose gate is above one half; the best one of a node where none is.
-pub fn open_edges(ops: &[Op], logits: &Logits) -> CellGenotype {
-    let gates = EdgeSigmoid::gates(logits);
+pub fn open_edges(ops: &[Op], gates: &[f64; EDGES]) -> CellGenotype {
     cell(ops, |node| {
         let open: Vec<usize> = (0..sources(node)).filter(|s| gates[edge(node, *s)] > 0.5).collect();
         if !open.is_empty() {

@@ -42,6 +42,9 @@ pub enum Error {
     /// A label or an image does not fit the network.
     #[error("batch: {0}")]
     Batch(String),
+    /// A network has no deployed form.
+    #[error(transparent)]
+    Graph(#[from] inas_graph::Error),
     /// A file could not be read or written.
     #[error("{path}: {reason}", path = .path.display())]
     File {

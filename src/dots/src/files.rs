@@ -4,6 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use serde::Serialize;
+
+use crate::{Error, Result};
+
 /// Writes `bytes` beside `path` and renames, so that a reader sees the old file or the new one, also after a crash.
 ///
 /// The folder is made if need be; a failure leaves no temporary file.
@@ -21,6 +25,13 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         // The first failure is the one to tell; the temporary file may not even exist.
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// [`replace`] with a value as JSON.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let bad = |reason: String| Error::File { path: path.to_owned(), reason };
+    let json = serde_json::to_vec_pretty(value).map_err(|e| bad(e.to_string()))?;
+    replace(path, &json).map_err(|e| bad(e.to_string()))
 }
 
 /// Puts a finished file in another's place once the disk has it.

@@ -20,6 +20,7 @@ pub mod net;
 pub mod parity;
 pub mod relax;
 pub mod run;
+pub mod segment;
 pub mod train;
 
 pub use dag::{CellKind, EDGES, EdgeRule, NODES, combinations, edge, edges, sources};

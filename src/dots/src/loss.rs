@@ -21,18 +21,38 @@ pub struct Loss {
 /// # Errors
 /// When labels do not fit the logits.
 pub fn cross_entropy(logits: &Tensor, labels: &[u32], smoothing: f64) -> Result<Loss> {
+    entropy(logits, labels, smoothing, None)
+}
+
+/// Mean over pixels of the cross entropy, for logits `[N, H, W, K]`; pixels of class `ignored` count for nothing.
+///
+/// # Errors
+/// When labels do not fit the logits, or all are ignored.
+pub fn pixel_cross_entropy(logits: &Tensor, labels: &[u32], ignored: u32) -> Result<Loss> {
+    entropy(logits, labels, 0.0, Some(ignored))
+}
+
+fn entropy(logits: &Tensor, labels: &[u32], smoothing: f64, ignored: Option<u32>) -> Result<Loss> {
+    let counts = |label: &u32| Some(*label) != ignored;
     let classes = logits.dims().last().copied().unwrap_or(0);
     if logits.elem_count() != classes * labels.len() || labels.is_empty() {
         return Err(Error::Batch(format!("{} labels for logits of shape {:?}", labels.len(), logits.dims())));
     }
-    if let Some(label) = labels.iter().find(|l| **l as usize >= classes) {
+    if let Some(label) = labels.iter().find(|l| counts(l) && **l as usize >= classes) {
         return Err(Error::Batch(format!("label {label}, but there are {classes} classes")));
     }
     let x = logits.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    let n = labels.len() as f64;
+    let n = labels.iter().filter(|l| counts(l)).count() as f64;
+    if n < 1.0 {
+        return Err(Error::Batch("no pixel has a class".into()));
+    }
     let (mut value, mut correct) = (0.0, 0);
     let mut gradient = Vec::with_capacity(x.len());
     for (x, label) in x.chunks_exact(classes).zip(labels) {
+        if !counts(label) {
+            gradient.extend(std::iter::repeat_n(0.0, classes));
+            continue;
+        }
         let label = *label as usize;
         let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let log_sum = max + x.iter().map(|v| (v - max).exp()).sum::<f64>().ln();
@@ -69,6 +89,21 @@ mod tests {
                 assert!((d - (moved(1e-5) - moved(-1e-5)) / 2e-5).abs() < 1e-9);
             }
         }
+    }
+
+    #[test]
+    fn ignored_pixels_count_for_nothing() {
+        let x = [0.3, -1.0, 2.0, 0.1, 0.2, -0.4];
+        let of = |x: &[f64], labels: &[u32]| {
+            let shape = (1, 1, labels.len(), 2);
+            pixel_cross_entropy(&Tensor::from_slice(x, shape, &Device::Cpu).unwrap(), labels, 9)
+        };
+        let (all, some) = (of(&x, &[1, 9, 0]).unwrap(), of(&[0.3, -1.0, 0.2, -0.4], &[1, 0]).unwrap());
+        assert!((all.value - some.value).abs() < 1e-12);
+        let values = |loss: &Loss| loss.gradient.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let (all, some) = (values(&all), values(&some));
+        assert_eq!(all, [some[0], some[1], 0.0, 0.0, some[2], some[3]]);
+        assert!(of(&x, &[9; 3]).is_err() && of(&x, &[2; 3]).is_err());
     }
 
     #[test]

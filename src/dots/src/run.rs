@@ -9,10 +9,14 @@ use crate::train::{EvaluationConfig, SearchConfig};
 use crate::{Error, Result};
 
 /// Run files that are part of the program, by name.
-pub const RUN_PRESETS: [(&str, &str); 4] = [
+pub const RUN_PRESETS: [(&str, &str); 8] = [
     ("cifar10", include_str!("../data/cifar10.toml")),
     ("cifar100", include_str!("../data/cifar100.toml")),
     ("imagenet", include_str!("../data/imagenet.toml")),
+    ("darts", include_str!("../data/darts.toml")),
+    ("gdas", include_str!("../data/gdas.toml")),
+    ("snas", include_str!("../data/snas.toml")),
+    ("pc-darts", include_str!("../data/pc-darts.toml")),
     ("small", include_str!("../data/small.toml")),
 ];
 
@@ -45,7 +49,7 @@ pub struct DataSpec {
     pub limit: usize,
     /// Test pictures to use, the first ones; 0: all.
     pub test_limit: usize,
-    /// Side that images of folders are scaled to, px.
+    /// Side of images of folders in a batch, px.
     pub px: usize,
 }
 

@@ -2,7 +2,7 @@
 
 use inas_space::{ActivationKind, Architecture, BlockKey, BlockKind, Space};
 
-use crate::graph::{Builder, Conv, Function, Graph, Op, Value};
+use crate::graph::{Builder, Conv, Function, Graph, Op, Value, Window};
 use crate::{Error, Result, Weights};
 
 /// Graph of one block; its convolutions are named from the prefix `block`.
@@ -194,7 +194,7 @@ fn mbconv(b: &mut Builder<'_>, space: &Space, key: &BlockKey, x: Value) -> Resul
     let y = b.conv(y, Conv::pointwise(".point_linear", key.out_ch))?;
     let mut shortcut = x;
     if key.stride > 1 {
-        shortcut = b.op("shortcut_pool", Op::AvgPool(key.stride), &[shortcut])?;
+        shortcut = b.op("shortcut_pool", Op::AvgPool(Window::tiles(key.stride)), &[shortcut])?;
     }
     if key.in_ch != key.out_ch {
         shortcut = b.conv(shortcut, Conv { bias: false, ..Conv::pointwise(".identity_conv", key.out_ch) })?;
@@ -208,7 +208,7 @@ fn branch(b: &mut Builder<'_>, space: &Space, key: &BlockKey, x: Value) -> Resul
     }
     let mut y = x;
     if key.in_px > key.out_px {
-        y = b.op("pool", Op::MaxPool(key.in_px / key.out_px), &[y])?;
+        y = b.op("pool", Op::MaxPool(Window::tiles(key.in_px / key.out_px)), &[y])?;
     }
     y = b.conv(y, Conv::pointwise("", key.out_ch))?;
     if key.kind == BlockKind::DecoderBranch {

@@ -26,34 +26,65 @@ pub enum Function {
     HardSwish,
 }
 
+/// Square windows of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Side.
+    pub side: u32,
+    /// Stride.
+    pub stride: u32,
+    /// Padding on every side; padded positions are no part of a mean or a maximum. Without it windows must fit exactly.
+    pub padding: u32,
+}
+
+impl Window {
+    /// Windows that lie side by side.
+    pub fn tiles(side: u32) -> Self {
+        Self { side, stride: side, padding: 0 }
+    }
+
+    fn out(self, extent: u32) -> Option<u32> {
+        let Self { side, stride, padding } = self;
+        let room = (extent + 2 * padding).checked_sub(side)?;
+        let fits = stride > 0 && padding < side && (padding > 0 || room.is_multiple_of(stride));
+        fits.then(|| room / stride + 1)
+    }
+}
+
 /// An operator.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// Convolution with square kernel and padding `kernel / 2`.
+    /// Convolution with square kernel and padding `dilation * (kernel / 2)`.
     Conv {
         /// Name, channels, kernel and groups.
         spec: ConvSpec,
         /// Stride.
         stride: u32,
+        /// Distance of the positions that a kernel sees; 1: neighbours.
+        dilation: u32,
         /// Absent in a graph that only counts cost.
         weights: Option<ConvWeights>,
     },
     /// Pointwise function.
     Function(Function),
-    /// Sum of two equal shapes.
+    /// Sum of two equal shapes; the second input may be `[1, C, 1, 1]`.
     Add,
     /// Product; the second input may be `[1, C, 1, 1]`.
     Mul,
     /// Product with a constant.
     Scale(f32),
-    /// Maximum over `k x k` windows with stride `k`.
-    MaxPool(u32),
-    /// Mean over `k x k` windows with stride `k`.
-    AvgPool(u32),
+    /// Maximum over windows.
+    MaxPool(Window),
+    /// Mean over windows, of the positions inside the input.
+    AvgPool(Window),
     /// Mean over height and width.
     GlobalAvgPool,
     /// Bilinear upsampling by an integer factor, corners aligned.
     Upsample(u32),
+    /// The inputs' channels one after the other.
+    Concat,
+    /// All but the first row and the first column.
+    Crop,
     /// Nothing: the block passes its input through.
     Identity,
 }
@@ -74,6 +105,8 @@ impl Op {
             Self::AvgPool(_) => "AveragePool",
             Self::GlobalAvgPool => "GlobalAveragePool",
             Self::Upsample(_) => "Resize",
+            Self::Concat => "Concat",
+            Self::Crop => "Slice",
             Self::Identity => "Identity",
         }
     }
@@ -165,7 +198,7 @@ impl Graph {
 }
 
 /// Appends operators to a graph; the scope is the name of the block being built.
-pub(crate) struct Builder<'a> {
+pub struct Builder<'a> {
     pub(crate) graph: Graph,
     /// None: shapes and cost only.
     weights: Option<&'a mut dyn Weights>,
@@ -174,25 +207,47 @@ pub(crate) struct Builder<'a> {
     pub(crate) branches: Vec<u32>,
 }
 
+impl std::fmt::Debug for Builder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("graph", &self.graph).field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+impl Default for Builder<'_> {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
 impl<'a> Builder<'a> {
+    /// An empty graph whose convolutions take their weights from there.
     pub(crate) fn new(weights: Option<&'a mut dyn Weights>) -> Self {
         Self { graph: Graph::default(), weights, scope: String::new(), branches: Vec::new() }
     }
 
-    pub(crate) fn input(&mut self, name: &str, channels: u32, px: u32) -> Value {
+    /// Appends an input `[1, channels, px, px]`.
+    pub fn input(&mut self, name: &str, channels: u32, px: u32) -> Value {
         let value = self.value(name.to_owned(), [1, channels, px, px]);
         self.graph.inputs.push(value);
         value
     }
 
     /// Ends the graph; the output tensor takes `name`.
-    pub(crate) fn finish(mut self, output: Value, name: &str) -> Graph {
-        name.clone_into(&mut self.graph.values[output.0].name);
-        self.graph.outputs.push(output);
+    pub(crate) fn finish(self, output: Value, name: &str) -> Graph {
+        self.finish_all(&[(output, name)])
+    }
+
+    /// Ends the graph; the output tensors, all different, take their names.
+    pub fn finish_all(mut self, outputs: &[(Value, &str)]) -> Graph {
+        for (output, name) in outputs {
+            (*name).clone_into(&mut self.graph.values[output.0].name);
+            self.graph.outputs.push(*output);
+        }
         self.graph
     }
 
-    pub(crate) fn shape(&self, value: Value) -> Shape {
+    /// Shape of a tensor.
+    pub fn shape(&self, value: Value) -> Shape {
         self.graph.info(value).shape
     }
 
@@ -202,7 +257,7 @@ impl<'a> Builder<'a> {
     }
 
     fn node(&mut self, name: &str, op: Op, inputs: &[Value]) -> Result<Value> {
-        let name = format!("{}/{name}", self.scope);
+        let name = if self.scope.is_empty() { name.to_owned() } else { format!("{}/{name}", self.scope) };
         let shapes: Vec<Shape> = inputs.iter().map(|v| self.shape(*v)).collect();
         let shape = output_shape(&op, &shapes).map_err(|reason| Error::Shape { node: name.clone(), reason })?;
         let output = self.value(name.clone(), shape);
@@ -230,14 +285,15 @@ impl<'a> Builder<'a> {
         }
         let name = conv.suffix.trim_start_matches('.').replace('.', "_");
         let name = if name.is_empty() { "conv" } else { &name };
-        self.node(name, Op::Conv { spec, stride: conv.stride, weights }, &[x])
+        self.node(name, Op::Conv { spec, stride: conv.stride, dilation: 1, weights }, &[x])
     }
 
     pub(crate) fn function(&mut self, name: &str, function: Function, x: Value) -> Result<Value> {
         self.node(name, Op::Function(function), &[x])
     }
 
-    pub(crate) fn op(&mut self, name: &str, op: Op, inputs: &[Value]) -> Result<Value> {
+    /// Appends an operator by a unique name.
+    pub fn op(&mut self, name: &str, op: Op, inputs: &[Value]) -> Result<Value> {
         self.node(name, op, inputs)
     }
 }
@@ -261,11 +317,9 @@ impl<'a> Conv<'a> {
 
 fn output_shape(op: &Op, inputs: &[Shape]) -> std::result::Result<Shape, String> {
     let [n, c, h, w] = *inputs.first().ok_or("no input")?;
-    let windows = |k: u32| {
-        if k == 0 || !h.is_multiple_of(k) || !w.is_multiple_of(k) {
-            return Err(format!("windows of {k} do not tile {h} x {w}"));
-        }
-        Ok([n, c, h / k, w / k])
+    let windows = |window: Window| match (window.out(h), window.out(w)) {
+        (Some(h), Some(w)) => Ok([n, c, h, w]),
+        _ => Err(format!("{window:?} does not fit {h} x {w}")),
     };
     match op {
         Op::Conv { spec, stride, .. } => {
@@ -275,11 +329,18 @@ fn output_shape(op: &Op, inputs: &[Shape]) -> std::result::Result<Shape, String>
             Ok([n, spec.out_ch, h.div_ceil(*stride), w.div_ceil(*stride)])
         }
         Op::Function(_) | Op::Scale(_) | Op::Identity => Ok(inputs[0]),
-        Op::Add if inputs.len() == 2 && inputs[0] == inputs[1] => Ok(inputs[0]),
-        Op::Mul if inputs.len() == 2 && (inputs[1] == inputs[0] || inputs[1] == [n, c, 1, 1]) => Ok(inputs[0]),
+        Op::Add | Op::Mul if inputs.len() == 2 && (inputs[1] == inputs[0] || inputs[1] == [n, c, 1, 1]) => {
+            Ok(inputs[0])
+        }
         Op::Add | Op::Mul => Err(format!("shapes {inputs:?} do not combine")),
         Op::MaxPool(k) | Op::AvgPool(k) => windows(*k),
         Op::GlobalAvgPool => Ok([n, c, 1, 1]),
         Op::Upsample(factor) => Ok([n, c, h * factor, w * factor]),
+        Op::Concat if inputs.iter().any(|i| [i[0], i[2], i[3]] != [n, h, w]) => {
+            Err(format!("shapes {inputs:?} do not combine"))
+        }
+        Op::Concat => Ok([n, inputs.iter().map(|i| i[1]).sum(), h, w]),
+        Op::Crop if h < 2 || w < 2 => Err(format!("nothing is left of {h} x {w}")),
+        Op::Crop => Ok([n, c, h - 1, w - 1]),
     }
 }

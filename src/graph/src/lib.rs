@@ -12,6 +12,6 @@ mod weights;
 
 pub use build::{block, network, network_with_branches};
 pub use error::{Error, Result};
-pub use graph::{Function, Graph, Node, Op, Shape, Value, ValueInfo};
+pub use graph::{Builder, Function, Graph, Node, Op, Shape, Value, ValueInfo, Window};
 pub use onnx::{Edge, OnnxOptions, Precision, Ranges, metadata, with_metadata};
 pub use weights::{ConvSpec, ConvWeights, SeededWeights, Weights};

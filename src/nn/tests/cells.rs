@@ -263,3 +263,18 @@ fn misfits_are_errors() {
     assert!(tape.linear(&x, &w, &w).is_err());
     assert!(tape.max_window(&x, Window { side: 9, stride: 1, padding: 1 }).is_err());
 }
+
+#[test]
+fn gates() {
+    // `z` comes from `x` too, as in an attention refinement.
+    check(&[weight("x", &[2, 3, 5, 4], 1), weight("w", &[4, 4, 1, 1], 2)], &|tape, w| {
+        let x = tape.variable(&w[0])?;
+        let mean = tape.global_mean(&x);
+        let after = After { norm: None, residual: None, act: Activation::Identity };
+        let z = tape.pointwise(&mean, None, &w[1], 4, after)?;
+        tape.gate(&x, &z)
+    });
+    let mut tape = Tape::<f64>::new(false);
+    let [x, z] = [[1, 2, 2, 3], [1, 1, 1, 2]].map(|dims| tape.constant(&weight("x", &dims, 1).tensor).unwrap());
+    assert!(tape.gate(&x, &z).is_err());
+}

@@ -4,12 +4,14 @@
 //! `sentinel_us`). While measuring goes on a block may have several records; the finished file has one.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use inas_space::BlockKey;
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::Conditions;
@@ -46,11 +48,16 @@ pub struct Header {
     pub seed: u64,
 }
 
+/// What tells one block from another: the key of a space's block, or the name of a model.
+pub trait Key: Ord + Clone + fmt::Display + Serialize + DeserializeOwned {}
+
+impl<K: Ord + Clone + fmt::Display + Serialize + DeserializeOwned> Key for K {}
+
 /// A measured block.
 #[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
-pub struct Record {
+pub struct Record<K = BlockKey> {
     /// The block.
-    pub key: BlockKey,
+    pub key: K,
     /// Its latency.
     pub measurement: Measurement,
     /// How often it was measured; the fastest counts.
@@ -61,8 +68,8 @@ pub struct Record {
     pub drift: Option<f64>,
 }
 
-impl Record {
-    pub(crate) fn new(key: BlockKey, measurement: Measurement) -> Self {
+impl<K> Record<K> {
+    pub(crate) fn new(key: K, measurement: Measurement) -> Self {
         Self { key, measurement, passes: 1, drift: None }
     }
 }
@@ -87,9 +94,9 @@ pub struct Sentinel {
 /// A line after the first.
 #[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Entry {
+pub enum Entry<K = BlockKey> {
     /// A measured block.
-    Block(Record),
+    Block(Record<K>),
     /// A sentinel.
     Sentinel(Sentinel),
 }
@@ -119,15 +126,15 @@ pub struct StreamLine {
 
 /// The file, open for appending, and what it holds.
 #[derive(Debug)]
-pub(crate) struct Records {
+pub(crate) struct Records<K = BlockKey> {
     path: PathBuf,
     file: File,
-    pub(crate) history: History,
+    pub(crate) history: History<K>,
 }
 
-impl Records {
+impl<K: Key> Records<K> {
     /// Starts the file in `folder`, or goes on with it when `resume`.
-    pub(crate) fn open(folder: &Path, resume: bool, header: &Header, keys: &BTreeSet<BlockKey>) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, resume: bool, header: &Header, keys: &BTreeSet<K>) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let path = folder.join(RECORDS_FILE);
         let there = path.exists();
@@ -174,13 +181,13 @@ impl Records {
 }
 
 /// What the file tells and the length of its good part: a last line that was cut is left out.
-fn parse(
+fn parse<K: Key>(
     folder: &Path,
     path: &Path,
     bytes: &[u8],
     header: &Header,
-    keys: &BTreeSet<BlockKey>,
-) -> Result<(History, usize)> {
+    keys: &BTreeSet<K>,
+) -> Result<(History<K>, usize)> {
     let mut history = History::default();
     let mut good_len = 0;
     for (i, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
@@ -196,7 +203,7 @@ fn parse(
                 return Err(Error::Mixed { path: folder.to_owned(), differences });
             }
         } else {
-            let entry: Entry = match serde_json::from_slice(line) {
+            let entry: Entry<K> = match serde_json::from_slice(line) {
                 Ok(entry) => entry,
                 // A crash may leave the last line's place on the disk, but not its text.
                 Err(_) if good_len + line.len() == bytes.len() => break,
@@ -204,7 +211,7 @@ fn parse(
             };
             if let Entry::Block(record) = &entry {
                 if !keys.contains(&record.key) {
-                    return Err(bad(format!("`{}` is no block of the space", record.key)));
+                    return Err(bad(format!("`{}` is none of the blocks", record.key)));
                 }
                 if history.passes(&record.key) >= header.protocol.max_passes.max(record.passes) {
                     return Err(bad(format!("block `{}` is there too often", record.key)));

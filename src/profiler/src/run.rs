@@ -1,5 +1,6 @@
 //! Profiles all blocks of a space, and whole models.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use crate::device::DeviceFacts;
 use crate::measure::{Clock as _, Measurement, Protocol, SystemClock, measure, measure_with};
 use crate::memory::Watch;
 use crate::profile::{Profile, ProfileFacts, SCHEMA};
-use crate::records::{Entry, Header, Record, Records, Sentinel, StreamLine};
+use crate::records::{Entry, Header, Key, Record, Records, Sentinel, StreamLine};
 use crate::rng::Rng;
 use crate::schedule::{self, Bench, Plan};
 use crate::{Error, Result, stats};
@@ -41,7 +42,7 @@ pub struct RunOptions {
 
 /// A block was measured.
 #[derive(Debug, Clone)]
-pub struct Progress {
+pub struct Progress<K = BlockKey> {
     /// Blocks measured, earlier runs included.
     pub done: usize,
     /// Blocks to measure in all.
@@ -49,11 +50,11 @@ pub struct Progress {
     /// Blocks of this pass that are left; after the first pass only drifted ones are measured.
     pub left: usize,
     /// The block.
-    pub key: BlockKey,
+    pub key: K,
     /// Its median latency.
     pub median: Micros,
     /// What was measured, as it is in the records.
-    pub record: Record,
+    pub record: Record<K>,
     /// Time since this run started.
     pub elapsed: Duration,
     /// Time left at the pace of this run.
@@ -105,45 +106,9 @@ pub fn profile_space(
         protocol: options.protocol.clone(),
         seed: options.seed,
     };
-    let mut records = Records::open(&options.dir, options.resume, &header, &keys)?;
-    let keys: Vec<BlockKey> = keys.into_iter().collect();
-    let protocol = &options.protocol;
-    let plan = Plan {
-        seed: options.seed,
-        segment: protocol.sentinel_every,
-        drift: protocol.drift,
-        passes: protocol.max_passes,
-    };
-    let mut history = std::mem::take(&mut records.history);
-    let mut bench = LocalBench::new(space, &keys, backend, protocol, options.seed)?;
-    let start = Instant::now();
-    let mut measured = 0;
-    let mut keep = |entry: &Entry, history: &schedule::History, left: usize| -> Result<bool> {
-        records.append(entry)?;
-        if let Entry::Block(record) = entry {
-            measured += 1;
-            let elapsed = start.elapsed();
-            observer(&Progress {
-                done: history.measured(),
-                total: keys.len(),
-                left,
-                key: record.key,
-                median: Micros(record.measurement.median_us),
-                record: record.clone(),
-                elapsed,
-                eta: elapsed.mul_f64(left as f64 / f64::from(measured)),
-            });
-        }
-        Ok(!cancel.load(Ordering::Relaxed))
-    };
-    let whole = schedule::run(&keys, &plan, &mut history, &mut bench, &mut keep)?;
-    if !whole && !history.pending(&keys, &plan).is_empty() {
-        let path = options.dir.clone();
-        return Err(Error::Interrupted { path, done: history.measured(), total: keys.len() });
-    }
-    let (best, sentinel_us) = (history.best(), history.quiet_us());
-    records.history = history;
-    records.finish(&header)?;
+    let list: Vec<BlockKey> = keys.iter().copied().collect();
+    let mut bench = LocalBench::new(space, &list, backend, &options.protocol, options.seed)?;
+    let (best, sentinel_us) = measure_blocks(keys, &header, options, &mut bench, observer, cancel)?;
     let facts = ProfileFacts {
         schema: SCHEMA,
         tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -166,6 +131,59 @@ pub fn profile_space(
     let profile = Profile::new(facts, &best)?;
     profile.write(&options.dir)?;
     Ok(profile)
+}
+
+/// The best record of each block, and the sentinel's time when the device was quiet.
+pub(crate) type Measured<K> = (BTreeMap<K, Record<K>>, Option<f64>);
+
+/// Measures blocks into the records of the folder of `options`.
+pub(crate) fn measure_blocks<K: Key>(
+    keys: BTreeSet<K>,
+    header: &Header,
+    options: &RunOptions,
+    bench: &mut LocalBench<'_, K>,
+    observer: &mut dyn FnMut(&Progress<K>),
+    cancel: &AtomicBool,
+) -> Result<Measured<K>> {
+    let mut records = Records::open(&options.dir, options.resume, header, &keys)?;
+    let keys: Vec<K> = keys.into_iter().collect();
+    let protocol = &options.protocol;
+    let plan = Plan {
+        seed: options.seed,
+        segment: protocol.sentinel_every,
+        drift: protocol.drift,
+        passes: protocol.max_passes,
+    };
+    let mut history = std::mem::take(&mut records.history);
+    let start = Instant::now();
+    let mut measured = 0;
+    let mut keep = |entry: &Entry<K>, history: &schedule::History<K>, left: usize| -> Result<bool> {
+        records.append(entry)?;
+        if let Entry::Block(record) = entry {
+            measured += 1;
+            let elapsed = start.elapsed();
+            observer(&Progress {
+                done: history.measured(),
+                total: keys.len(),
+                left,
+                key: record.key.clone(),
+                median: Micros(record.measurement.median_us),
+                record: record.clone(),
+                elapsed,
+                eta: elapsed.mul_f64(left as f64 / f64::from(measured)),
+            });
+        }
+        Ok(!cancel.load(Ordering::Relaxed))
+    };
+    let whole = schedule::run(&keys, &plan, &mut history, bench, &mut keep)?;
+    if !whole && !history.pending(&keys, &plan).is_empty() {
+        let path = options.dir.clone();
+        return Err(Error::Interrupted { path, done: history.measured(), total: keys.len() });
+    }
+    let found = (history.best(), history.quiet_us());
+    records.history = history;
+    records.finish(header)?;
+    Ok(found)
 }
 
 /// A command line to keep in result files: the program without its folder, arguments with spaces in quotes.
@@ -207,9 +225,12 @@ pub(crate) fn random_inputs(shapes: &[Vec<usize>], seed: u64) -> Vec<Vec<f32>> {
     shapes.iter().map(&mut values).collect()
 }
 
+/// How a block's model comes about.
+type Source<'a, K> = Box<dyn Fn(&K) -> Result<Vec<u8>> + 'a>;
+
 /// This machine with a runtime.
-pub(crate) struct LocalBench<'a> {
-    space: &'a Space,
+pub(crate) struct LocalBench<'a, K = BlockKey> {
+    onnx: Source<'a, K>,
     backend: &'a dyn Backend,
     protocol: &'a Protocol,
     seed: u64,
@@ -227,28 +248,33 @@ impl<'a> LocalBench<'a> {
         protocol: &'a Protocol,
         seed: u64,
     ) -> Result<Self> {
-        let mut bench = Self {
-            space,
-            backend,
-            protocol,
-            seed,
-            clock: SystemClock::default(),
-            evictor: Evictor::new(if protocol.cold_runs > 0 { protocol.evict_kb } else { 0 }),
-            sentinel: None,
+        let onnx = move |key: &BlockKey| {
+            let graph = block(space, key, &mut SeededWeights::new(seed))?;
+            Ok(graph.to_onnx(&OnnxOptions::default())?)
         };
-        if let Some(key) = sentinel_key(space, keys).filter(|_| protocol.sentinel_every > 0) {
-            let (mut session, _) = load(&bench.onnx(&key)?, backend, seed)?;
+        Self::of(Box::new(onnx), sentinel_key(space, keys).as_ref(), backend, protocol, seed)
+    }
+}
+
+impl<'a, K> LocalBench<'a, K> {
+    pub(crate) fn of(
+        onnx: Source<'a, K>,
+        sentinel: Option<&K>,
+        backend: &'a dyn Backend,
+        protocol: &'a Protocol,
+        seed: u64,
+    ) -> Result<Self> {
+        let evictor = Evictor::new(if protocol.cold_runs > 0 { protocol.evict_kb } else { 0 });
+        let clock = SystemClock::default();
+        let mut bench = Self { onnx, backend, protocol, seed, clock, evictor, sentinel: None };
+        if let Some(key) = sentinel.filter(|_| protocol.sentinel_every > 0) {
+            let (mut session, _) = load(&(bench.onnx)(key)?, backend, seed)?;
             for _ in 0..protocol.warmup_runs {
                 session.run()?;
             }
             bench.sentinel = Some(session);
         }
         Ok(bench)
-    }
-
-    fn onnx(&self, key: &BlockKey) -> Result<Vec<u8>> {
-        let graph = block(self.space, key, &mut SeededWeights::new(self.seed))?;
-        Ok(graph.to_onnx(&OnnxOptions::default())?)
     }
 
     /// Latency of the sentinel at this moment, microseconds; 0 without one.
@@ -264,8 +290,8 @@ impl<'a> LocalBench<'a> {
         Ok((stats::median(&times) * 1e3).round() / 1e3)
     }
 
-    fn measure(&mut self, key: &BlockKey) -> Result<Measurement> {
-        let onnx = self.onnx(key)?;
+    fn measure(&mut self, key: &K) -> Result<Measurement> {
+        let onnx = (self.onnx)(key)?;
         let memory = Watch::start();
         let (mut session, load_us) = load(&onnx, self.backend, self.seed)?;
         let start = Instant::now();
@@ -289,7 +315,7 @@ fn sentinel_key(space: &Space, keys: &[BlockKey]) -> Option<BlockKey> {
     blocks.get(blocks.len() / 2).map(|b| b.1)
 }
 
-impl Bench for LocalBench<'_> {
+impl<K: Key> Bench<K> for LocalBench<'_, K> {
     fn sentinel(&mut self) -> Result<Sentinel> {
         let longest = Duration::from_secs_f64(self.protocol.max_wait_seconds);
         let conditions = cooled(self.protocol.max_celsius, longest, &self.clock, &mut Conditions::read);
@@ -297,7 +323,7 @@ impl Bench for LocalBench<'_> {
         Ok(Sentinel { sentinel_us, at_s: (self.clock.now().as_secs_f64() * 10.0).round() / 10.0, conditions })
     }
 
-    fn block(&mut self, key: &BlockKey) -> Result<Measurement> {
+    fn block(&mut self, key: &K) -> Result<Measurement> {
         self.measure(key).map_err(|e| Error::Block { key: key.to_string(), source: Box::new(e) })
     }
 }

@@ -11,7 +11,7 @@ use inas_space::BlockKey;
 
 use crate::Result;
 use crate::measure::Measurement;
-use crate::records::{Entry, Record, Sentinel};
+use crate::records::{Entry, Key, Record, Sentinel};
 use crate::rng::Rng;
 use crate::stats;
 
@@ -19,11 +19,11 @@ use crate::stats;
 pub(crate) const QUIET_PERCENT: f64 = 10.0;
 
 /// What the schedule drives: a device with a runtime, or a simulation of one.
-pub(crate) trait Bench {
+pub(crate) trait Bench<K> {
     /// Waits until the device is fit to measure, and times the sentinel.
     fn sentinel(&mut self) -> Result<Sentinel>;
     /// Measures a block.
-    fn block(&mut self, key: &BlockKey) -> Result<Measurement>;
+    fn block(&mut self, key: &K) -> Result<Measurement>;
 }
 
 /// How to go over the blocks.
@@ -38,16 +38,22 @@ pub(crate) struct Plan {
 }
 
 /// Everything measured so far, in order.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct History {
-    entries: Vec<Entry>,
-    passes: BTreeMap<BlockKey, usize>,
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct History<K = BlockKey> {
+    entries: Vec<Entry<K>>,
+    passes: BTreeMap<K, usize>,
 }
 
-impl History {
-    pub(crate) fn push(&mut self, entry: Entry) {
+impl<K> Default for History<K> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), passes: BTreeMap::new() }
+    }
+}
+
+impl<K: Key> History<K> {
+    pub(crate) fn push(&mut self, entry: Entry<K>) {
         if let Entry::Block(record) = &entry {
-            let times = self.passes.entry(record.key).or_default();
+            let times = self.passes.entry(record.key.clone()).or_default();
             *times = (*times + 1).max(record.passes);
         }
         self.entries.push(entry);
@@ -59,13 +65,13 @@ impl History {
     }
 
     /// How often a block was measured.
-    pub(crate) fn passes(&self, key: &BlockKey) -> usize {
+    pub(crate) fn passes(&self, key: &K) -> usize {
         self.passes.get(key).copied().unwrap_or(0)
     }
 
     /// Time of the sentinel when the device was quiet, microseconds.
     pub(crate) fn quiet_us(&self) -> Option<f64> {
-        let of = |e: &Entry| match e {
+        let of = |e: &Entry<K>| match e {
             Entry::Sentinel(s) => Some(s.sentinel_us),
             Entry::Block(_) => None,
         };
@@ -74,9 +80,9 @@ impl History {
     }
 
     /// The best record of each block: the fastest, with the drift of its segment and the number of its measurements.
-    pub(crate) fn best(&self) -> BTreeMap<BlockKey, Record> {
+    pub(crate) fn best(&self) -> BTreeMap<K, Record<K>> {
         let quiet = self.quiet_us();
-        let mut best: BTreeMap<BlockKey, Record> = BTreeMap::new();
+        let mut best: BTreeMap<K, Record<K>> = BTreeMap::new();
         let mut before: Option<f64> = None;
         for (i, entry) in self.entries.iter().enumerate() {
             let record = match entry {
@@ -93,7 +99,7 @@ impl History {
             let slowest = before.into_iter().chain(after).reduce(f64::max);
             let drift = record.drift.or_else(|| Some(slowest? / quiet? - 1.0));
             let record = Record { drift, passes: self.passes(&record.key), ..record.clone() };
-            let faster = |b: &Record| record.measurement.median_us < b.measurement.median_us;
+            let faster = |b: &Record<K>| record.measurement.median_us < b.measurement.median_us;
             match best.get_mut(&record.key) {
                 Some(kept) => {
                     // A quiet segment settles the matter, even when it was not the fastest.
@@ -104,7 +110,7 @@ impl History {
                     kept.drift = quietest;
                 }
                 None => {
-                    best.insert(record.key, record);
+                    best.insert(record.key.clone(), record);
                 }
             }
         }
@@ -112,21 +118,21 @@ impl History {
     }
 
     /// [`History::best`] in the order in which blocks were measured first.
-    pub(crate) fn best_in_order(&self) -> Vec<Record> {
+    pub(crate) fn best_in_order(&self) -> Vec<Record<K>> {
         let mut best = self.best();
         let keys = self.entries.iter().filter_map(|e| match e {
-            Entry::Block(record) => Some(record.key),
+            Entry::Block(record) => Some(&record.key),
             Entry::Sentinel(_) => None,
         });
-        keys.filter_map(|key| best.remove(&key)).collect()
+        keys.filter_map(|key| best.remove(key)).collect()
     }
 
     /// Blocks to measure next, in order: those without a measurement, then those that drifted and may be repeated.
-    pub(crate) fn pending(&self, keys: &[BlockKey], plan: &Plan) -> Vec<BlockKey> {
-        let fresh: Vec<BlockKey> = keys.iter().filter(|k| self.passes(k) == 0).copied().collect();
+    pub(crate) fn pending(&self, keys: &[K], plan: &Plan) -> Vec<K> {
+        let fresh: Vec<K> = keys.iter().filter(|k| self.passes(k) == 0).cloned().collect();
         let mut pending = if fresh.is_empty() {
-            let again = |r: &&Record| r.passes < plan.passes && r.drift.is_some_and(|d| d > plan.drift);
-            self.best().values().filter(again).map(|r| r.key).collect()
+            let again = |r: &&Record<K>| r.passes < plan.passes && r.drift.is_some_and(|d| d > plan.drift);
+            self.best().values().filter(again).map(|r| r.key.clone()).collect()
         } else {
             fresh
         };
@@ -138,12 +144,12 @@ impl History {
 
 /// Measures blocks until none is pending. `keep` stores each entry and is told how many blocks of this pass are left;
 /// it returns false to stop.
-pub(crate) fn run(
-    keys: &[BlockKey],
+pub(crate) fn run<K: Key>(
+    keys: &[K],
     plan: &Plan,
-    history: &mut History,
-    bench: &mut dyn Bench,
-    keep: &mut dyn FnMut(&Entry, &History, usize) -> Result<bool>,
+    history: &mut History<K>,
+    bench: &mut dyn Bench<K>,
+    keep: &mut dyn FnMut(&Entry<K>, &History<K>, usize) -> Result<bool>,
 ) -> Result<bool> {
     loop {
         let pending = history.pending(keys, plan);
@@ -157,7 +163,7 @@ pub(crate) fn run(
                 return Ok(false);
             }
             for key in segment {
-                let record = Record::new(*key, bench.block(key)?);
+                let record = Record::new(key.clone(), bench.block(key)?);
                 left -= 1;
                 if !note(&Entry::Block(record), history, left, keep)? {
                     return Ok(false);
@@ -170,11 +176,11 @@ pub(crate) fn run(
     }
 }
 
-fn note(
-    entry: &Entry,
-    history: &mut History,
+fn note<K: Key>(
+    entry: &Entry<K>,
+    history: &mut History<K>,
     left: usize,
-    keep: &mut dyn FnMut(&Entry, &History, usize) -> Result<bool>,
+    keep: &mut dyn FnMut(&Entry<K>, &History<K>, usize) -> Result<bool>,
 ) -> Result<bool> {
     history.push(entry.clone());
     keep(entry, history, left)
@@ -204,7 +210,7 @@ mod tests {
         f64::from(key.in_ch * key.out_ch * (1 + key.kernel)) / 10.0
     }
 
-    impl<F: Fn(f64) -> f64> Bench for Simulated<F> {
+    impl<F: Fn(f64) -> f64> Bench<BlockKey> for Simulated<F> {
         fn sentinel(&mut self) -> Result<Sentinel> {
             Ok(Sentinel { sentinel_us: self.time(500.0), ..Sentinel::default() })
         }

@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use image::imageops::FilterType;
-
-use super::Dataset;
+use super::{Dataset, Source};
 use crate::{Error, Result};
 
 /// Side of a CIFAR picture, px.
@@ -31,7 +29,7 @@ pub fn cifar(paths: &[PathBuf], classes: usize) -> Result<Dataset> {
     };
     let plane = CIFAR_PX * CIFAR_PX;
     let record = labels + 3 * plane;
-    let mut set = Dataset { px: CIFAR_PX, classes, pixels: Vec::new(), labels: Vec::new() };
+    let (mut pixels, mut classes_of) = (Vec::new(), Vec::new());
     for path in paths {
         let bytes = read(path)?;
         if bytes.is_empty() || bytes.len() % record != 0 {
@@ -43,12 +41,12 @@ pub fn cifar(paths: &[PathBuf], classes: usize) -> Result<Dataset> {
             if usize::from(label) >= classes {
                 return Err(bad(path, format!("label {label} in a record, there are {classes} classes")));
             }
-            set.labels.push(u32::from(label));
+            classes_of.push(u32::from(label));
             let planes = &record[labels..];
-            set.pixels.extend((0..plane).flat_map(|i| [planes[i], planes[plane + i], planes[2 * plane + i]]));
+            pixels.extend((0..plane).flat_map(|i| [planes[i], planes[plane + i], planes[2 * plane + i]]));
         }
     }
-    Ok(set)
+    Ok(Dataset { px: CIFAR_PX, classes, source: Source::Memory(pixels), labels: classes_of })
 }
 
 /// The `idx` files of (Fashion-)MNIST, unpacked: gray pictures are made three equal channels and, if smaller, centred
@@ -85,14 +83,14 @@ pub fn idx(images: &Path, labels: &Path) -> Result<Dataset> {
     }
     let labels: Vec<u32> = classes[8..].iter().map(|l| u32::from(*l)).collect();
     let classes = labels.iter().max().map_or(0, |m| *m as usize + 1).max(10);
-    Ok(Dataset { px, classes, pixels, labels })
+    Ok(Dataset { px, classes, source: Source::Memory(pixels), labels })
 }
 
-/// A folder with a folder of images for each class, classes in the order of their names: the shorter side is scaled to
-/// `px` and the centre is cut out.
+/// A folder with a folder of images for each class, classes in the order of their names, for batches of `px` by `px`.
+/// The files are read when their turn comes.
 ///
 /// # Errors
-/// When the folder holds no such images, or one cannot be decoded.
+/// When the folder holds no such images.
 pub fn folder(dir: &Path, px: usize) -> Result<Dataset> {
     let list = |dir: &Path| -> Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(dir).map_err(|e| bad(dir, e.to_string()))?;
@@ -101,30 +99,33 @@ pub fn folder(dir: &Path, px: usize) -> Result<Dataset> {
         Ok(paths)
     };
     let classes: Vec<PathBuf> = list(dir)?.into_iter().filter(|p| p.is_dir()).collect();
-    let mut set = Dataset { px, classes: classes.len(), pixels: Vec::new(), labels: Vec::new() };
+    let (mut files, mut labels) = (Vec::new(), Vec::new());
     for (label, class) in classes.iter().enumerate() {
         let extensions = ["png", "jpg", "jpeg"];
         let known = |p: &PathBuf| {
             let extension = p.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
             extension.is_some_and(|e| extensions.contains(&e.as_str()))
         };
-        for path in list(class)?.iter().filter(|p| known(p)) {
-            let image = image::open(path).map_err(|e| bad(path, e.to_string()))?;
-            let side = px as u32;
-            let image = image.resize_to_fill(side, side, FilterType::Triangle).to_rgb8();
-            set.pixels.extend_from_slice(image.as_raw());
-            set.labels.push(label as u32);
-        }
+        let images: Vec<PathBuf> = list(class)?.into_iter().filter(known).collect();
+        labels.extend(std::iter::repeat_n(label as u32, images.len()));
+        files.extend(images);
     }
-    if set.is_empty() {
+    if files.is_empty() {
         return Err(bad(dir, "holds no folders with images (one folder a class, .png or .jpg)"));
     }
-    Ok(set)
+    Ok(Dataset { px, classes: classes.len(), source: Source::Files(files), labels })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Augment;
+
+    /// The pixels of picture `index`.
+    fn picture(set: &Dataset, index: usize) -> &[u8] {
+        let Source::Memory(pixels) = &set.source else { panic!("in memory") };
+        &pixels[index * set.px * set.px * 3..]
+    }
 
     fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -139,7 +140,7 @@ mod tests {
         let one = file(&record);
         let set = cifar(&[one.path().into(), one.path().into()], 10).unwrap();
         assert_eq!((set.len(), set.labels[1], set.px), (2, 7, 32));
-        assert_eq!(set.picture(1)[3 * 33..3 * 33 + 3], [1, 51, 101]);
+        assert_eq!(picture(&set, 1)[3 * 33..3 * 33 + 3], [1, 51, 101]);
         let error = cifar(&[one.path().into()], 100).unwrap_err().to_string();
         assert!(error.contains("other CIFAR"), "{error}");
         record[0] = 10;
@@ -156,7 +157,7 @@ mod tests {
         labels.extend([9, 0]);
         let set = idx(file(&images).path(), file(&labels).path()).unwrap();
         assert_eq!((set.px, set.classes, set.labels.clone()), (32, 10, vec![9, 0]));
-        assert_eq!(set.picture(1)[(15 * 32 + 15) * 3..][..6], [5, 5, 5, 6, 6, 6]);
+        assert_eq!(picture(&set, 1)[(15 * 32 + 15) * 3..][..6], [5, 5, 5, 6, 6, 6]);
         assert!(idx(file(&images[..20]).path(), file(&labels).path()).is_err());
         let packed = idx(file(&[0x1f, 0x8b, 8, 0]).path(), file(&labels).path()).unwrap_err();
         assert!(packed.to_string().contains("gunzip"));
@@ -172,7 +173,10 @@ mod tests {
         }
         let set = folder(dir.path(), 8).unwrap();
         assert_eq!((set.len(), set.classes, set.labels.clone()), (2, 2, vec![0, 1]));
-        assert_eq!(set.picture(1)[..3], [200, 0, 1]);
+        let batch =
+            set.batch(&[1], crate::data::Normalise { mean: [0.0; 3], std: [1.0; 3] }, Augment::NONE, 0).unwrap();
+        let values: Vec<f32> = batch.images.flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(values[..3], [200.0 / 255.0, 0.0, 1.0 / 255.0]);
         assert!(folder(&dir.path().join("cat"), 8).is_err());
     }
 }

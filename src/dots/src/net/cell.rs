@@ -38,7 +38,7 @@ pub(crate) struct Cell {
 }
 
 /// A node with what several of its readers share.
-struct Feature<X> {
+pub(super) struct Feature<X> {
     x: X,
     relu: Option<X>,
     halves: Option<X>,
@@ -46,7 +46,7 @@ struct Feature<X> {
 }
 
 impl<X: Clone> Feature<X> {
-    fn new(x: X) -> Self {
+    pub(super) fn new(x: X) -> Self {
         Self { x, relu: None, halves: None, pools: BTreeMap::new() }
     }
 
@@ -88,7 +88,7 @@ impl Cell {
         Bn { name, affine: self.affine }
     }
 
-    fn stride(&self, source: usize) -> usize {
+    pub(super) fn stride(&self, source: usize) -> usize {
         if self.kind == CellKind::Reduce && source < 2 { 2 } else { 1 }
     }
 
@@ -137,7 +137,13 @@ impl Cell {
         e.mix(parts)
     }
 
-    fn preprocess<E: Engine>(&self, e: &mut E, state: &mut State<E::X>, which: usize, reduce: bool) -> Result<E::X> {
+    pub(super) fn preprocess<E: Engine>(
+        &self,
+        e: &mut E,
+        state: &mut State<E::X>,
+        which: usize,
+        reduce: bool,
+    ) -> Result<E::X> {
         let prefix = format!("{}.preprocess{which}", self.name);
         if reduce {
             let halves = state.0.halves(e)?;
@@ -160,7 +166,7 @@ impl Cell {
             let feature = &mut nodes[place.source];
             let identity = place.op == Op::Skip && stride == 1;
             let Some(term) = self.operation(e, place, feature, stride)? else { continue };
-            parts.push(Part { term, factor, drops: place.edge.is_none() && !identity });
+            parts.push(Part { term, factor, drops: !identity });
         }
         if parts.is_empty() {
             // Every edge chose `none`.
@@ -169,7 +175,7 @@ impl Cell {
         e.mix(parts)
     }
 
-    fn operation<E: Engine>(
+    pub(super) fn operation<E: Engine>(
         &self,
         e: &mut E,
         place: &Place,

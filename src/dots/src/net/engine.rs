@@ -86,4 +86,8 @@ pub(crate) trait Engine {
     fn shuffle(&mut self, x: &Self::X, groups: usize) -> Result<Self::X>;
     fn global_mean(&mut self, x: &Self::X) -> Result<Self::X>;
     fn linear(&mut self, x: &Self::X, name: &str, out: usize) -> Result<Self::X>;
+    /// `x` times the sigmoid of `z`, which has one position.
+    fn gate(&mut self, x: &Self::X, z: &Self::X) -> Result<Self::X>;
+    /// Mean of `same` and of `coarse`, the latter resampled bilinearly with aligned corners to the size of `like`.
+    fn fuse(&mut self, same: &[&Self::X], coarse: &[&Self::X], like: &Self::X) -> Result<Self::X>;
 }

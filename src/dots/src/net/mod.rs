@@ -1,7 +1,10 @@
 //! Networks: supernets of search, and the networks of genotypes.
 
+mod blocks;
 mod cell;
+mod deploy;
 mod engine;
+mod export;
 mod params;
 mod plan;
 mod run;
@@ -20,10 +23,16 @@ use rand_chacha::ChaCha8Rng;
 use crate::loss::cross_entropy;
 use crate::relax::Factors;
 use crate::{CellKind, Genotype, Op, Result};
-use plan::Plan;
-use run::{DropPath, FactorTensors, Pass};
-use shapes::{Map, Shapes};
+use run::{DropPath, FactorTensors};
 
+pub(crate) use deploy::Deploy;
+pub(crate) use engine::{Bn, Conv, Engine, Part, Term};
+pub(crate) use plan::Plan;
+pub(crate) use run::Pass;
+pub(crate) use shapes::{Map, Shapes};
+
+pub use blocks::{Block, Cut};
+pub use export::Tap;
 pub use params::Params;
 pub use plan::{Form, Layout, Size};
 
@@ -150,7 +159,21 @@ impl Supernet {
 
     /// Forward and backward with the statistics of the batch. The network is left as it is.
     pub fn step(&self, batch: &Batch, factors: &[Factors; 2], wanted: Wanted) -> Result<Step> {
-        step::<f32>(&self.plan, &self.params, batch, Some(factors), wanted, Regularisation::NONE)
+        self.step_dropping(batch, factors, wanted, Regularisation::NONE)
+    }
+
+    /// [`Supernet::step`] in which images drop operations at random (SNAS).
+    ///
+    /// # Errors
+    /// When the batch does not fit.
+    pub fn step_dropping(
+        &self,
+        batch: &Batch,
+        factors: &[Factors; 2],
+        wanted: Wanted,
+        regularisation: Regularisation,
+    ) -> Result<Step> {
+        step::<f32>(&self.plan, &self.params, batch, Some(factors), wanted, regularisation)
     }
 
     /// Outputs `[N, K]` with running statistics.
@@ -204,7 +227,7 @@ impl Regularisation {
 }
 
 /// Refuses images that are none.
-fn check_images(images: &Tensor) -> Result<()> {
+pub(crate) fn check_images(images: &Tensor) -> Result<()> {
     match images.dims() {
         &[n, h, w, 3] if n * h * w > 0 => Ok(()),
         d => Err(crate::Error::Batch(format!("images of shape {d:?}, not [N, H, W, 3]"))),

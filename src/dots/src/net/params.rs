@@ -112,11 +112,20 @@ impl Params {
     /// # Errors
     /// When a statistic belongs to no norm.
     pub fn observe(&mut self, seen: &[(String, BatchStats)]) -> Result<()> {
+        self.follow(seen, MOMENTUM)
+    }
+
+    /// Sets the running statistics to those of a batch.
+    pub(crate) fn set_statistics(&mut self, seen: &[(String, BatchStats)]) -> Result<()> {
+        self.follow(seen, 1.0)
+    }
+
+    fn follow(&mut self, seen: &[(String, BatchStats)], share: f64) -> Result<()> {
         for (name, stats) in seen {
             for (what, new) in [("running_mean", &stats.mean), ("running_var", &stats.var)] {
                 let name = format!("{name}.{what}");
                 let Some(old) = self.buffers.get_mut(&name) else { return Err(Error::NoTensor { name }) };
-                *old = ((&*old * (1.0 - MOMENTUM))? + (new * MOMENTUM)?)?;
+                *old = ((&*old * (1.0 - share))? + (new * share)?)?;
             }
         }
         Ok(())

@@ -160,7 +160,7 @@ impl Plan {
     }
 
     /// Runs the stem; gives the two inputs of the first cell.
-    fn stem<E: Engine>(&self, e: &mut E, image: &E::X) -> Result<(E::X, E::X)> {
+    pub(super) fn stem<E: Engine>(&self, e: &mut E, image: &E::X) -> Result<(E::X, E::X)> {
         let c = self.size.channels;
         let mut conv = |x: &E::X, at: (&str, usize), out: usize, stride: usize, relu: bool| {
             let (prefix, index) = at;
@@ -218,9 +218,13 @@ impl Plan {
         if self.last_act {
             x = e.norm(&x, &Bn { name: "lastact.0".into(), affine: true }, true)?;
         }
-        let x = e.global_mean(&x)?;
-        let logits = e.linear(&x, "classifier", self.size.classes)?;
-        Ok(Outputs { logits, aux })
+        Ok(Outputs { logits: self.head(e, &x)?, aux })
+    }
+
+    /// From the last map to the logits.
+    pub(super) fn head<E: Engine>(&self, e: &mut E, x: &E::X) -> Result<E::X> {
+        let x = e.global_mean(x)?;
+        e.linear(&x, "classifier", self.size.classes)
     }
 
     fn aux_head<E: Engine>(&self, e: &mut E, x: &E::X) -> Result<E::X> {

@@ -12,7 +12,7 @@ use crate::relax::Factors;
 use crate::{CellKind, EDGES, Result};
 
 /// Added to variances.
-const EPS: f64 = 1e-5;
+pub(super) const EPS: f64 = 1e-5;
 
 /// Random dropping of operations of single images.
 #[derive(Debug)]
@@ -76,7 +76,12 @@ pub(crate) struct Pass<'a, T: Real> {
     pub(crate) drop_path: Option<DropPath>,
 }
 
-impl<T: Real> Pass<'_, T> {
+impl<'a, T: Real> Pass<'a, T> {
+    /// A pass over the network of a genotype that drops nothing.
+    pub(crate) fn forward(tape: Tape<T>, params: &'a Params, fixed: bool) -> Self {
+        Self { tape, params, fixed, factors: None, drop_path: None }
+    }
+
     fn weight(&self, name: String) -> Result<Weight> {
         Ok(Weight { tensor: self.params.weight(&name)?.clone(), name })
     }
@@ -220,5 +225,15 @@ impl<T: Real> Engine for Pass<'_, T> {
     fn linear(&mut self, x: &Value<T>, name: &str, _: usize) -> Result<Value<T>> {
         let (w, b) = (self.weight(format!("{name}.weight"))?, self.weight(format!("{name}.bias"))?);
         Ok(self.tape.linear(x, &w, &b)?)
+    }
+
+    fn gate(&mut self, x: &Value<T>, z: &Value<T>) -> Result<Value<T>> {
+        Ok(self.tape.gate(x, z)?)
+    }
+
+    fn fuse(&mut self, same: &[&Value<T>], coarse: &[&Value<T>], like: &Value<T>) -> Result<Value<T>> {
+        let owned = |xs: &[&Value<T>]| xs.iter().map(|x| (*x).clone()).collect::<Vec<_>>();
+        let [_, h, w, _] = like.dims();
+        Ok(self.tape.fuse(&owned(same), &owned(coarse), (h, w))?)
     }
 }

@@ -172,4 +172,22 @@ impl Engine for Shapes {
         self.push(format!("{name}.bias"), &[out], Init::Uniform(1.0 / (x.channels as f64).sqrt()), false);
         Ok(Map { px: 1, channels: out })
     }
+
+    fn gate(&mut self, x: &Map, z: &Map) -> Result<Map> {
+        if (z.px, z.channels) != (1, x.channels) {
+            return Err(Error::Config(format!("{z:?} is no gate of {x:?}")));
+        }
+        Ok(*x)
+    }
+
+    fn fuse(&mut self, same: &[&Map], coarse: &[&Map], like: &Map) -> Result<Map> {
+        let Some(first) = same.iter().chain(coarse).next() else {
+            return Err(Error::Config("nothing to fuse".into()));
+        };
+        let to = Map { px: like.px, channels: first.channels };
+        if same.iter().any(|x| **x != to) || coarse.iter().any(|x| x.channels != to.channels) {
+            return Err(Error::Config(format!("{same:?} and {coarse:?} cannot be fused to {to:?}")));
+        }
+        Ok(to)
+    }
 }

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{EDGES, Op};
 
-pub use baselines::{EdgeSigmoid, EdgeSoftmax};
+pub use baselines::{EdgeGates, Gate};
 pub use combination::Topology;
 pub(crate) use combination::beta_ranges;
 pub use group::Grouped;

@@ -68,9 +68,9 @@ fn gradients_are_slopes() {
         &topology(EdgeRule::Two, false, 0.7),
         &topology(EdgeRule::Any, true, 1.3),
         &Topology { retained: single(), ..topology(EdgeRule::Two, true, 1.0) },
-        &EdgeSoftmax { retained: retained(), op_temperature: 0.9 },
-        &EdgeSigmoid { retained: retained(), op_temperature: 0.9 },
-        &EdgeSigmoid { retained: single(), op_temperature: 0.9 },
+        &EdgeGates { retained: retained(), op_temperature: 0.9, gate: Gate::Softmax },
+        &EdgeGates { retained: retained(), op_temperature: 0.9, gate: Gate::Sigmoid },
+        &EdgeGates { retained: single(), op_temperature: 0.9, gate: Gate::Sigmoid },
     ];
     for relaxation in all {
         check_gradient(relaxation, &projection());
@@ -203,8 +203,8 @@ fn edge_baselines_choose() {
     let sources = |cell: &CellGenotype| -> Vec<Vec<usize>> {
         cell.0.iter().map(|n| n.iter().map(|(_, s)| *s).collect()).collect()
     };
-    let open = derive::open_edges(&ops, &logits);
+    let open = derive::open_edges(&ops, &Gate::Sigmoid.of(&logits));
     assert_eq!(sources(&open), [vec![0], vec![0], vec![3], vec![0, 2, 4]]);
-    let two = derive::two_edges(&ops, &EdgeSoftmax::gates(&logits));
+    let two = derive::two_edges(&ops, &Gate::Softmax.of(&logits));
     assert_eq!(sources(&two), [vec![0, 1], vec![0, 1], vec![0, 3], vec![2, 4]]);
 }

@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 use crate::error::first_line;
 use crate::{Error, Result, files};
 
+/// A folder's file of a run's state.
+pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
+
 const STATE: &str = "state";
 
 fn bad(path: &Path, reason: impl Into<String>) -> Error {

@@ -123,6 +123,25 @@ pub struct ArchOptimizer {
     pub clip: f64,
 }
 
+/// The two parts of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Operations,
+    Topology,
+}
+
+/// How a method searches operations by itself, apart from the schedule of both stages.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnSchedule {
+    /// Pictures at once.
+    pub batch: usize,
+    /// Of the weights; its cosine ends with the stage.
+    pub sgd: WeightOptimizer,
+    /// Probability of dropping an operation in an image.
+    pub drop_path: f64,
+}
+
 /// SGD of network weights.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -137,7 +156,7 @@ pub struct WeightOptimizer {
     pub nesterov: bool,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
-    /// Largest norm of the gradient of all weights.
+    /// Largest norm of the gradient of all weights; 0: any.
     pub clip: f64,
 }
 
@@ -183,6 +202,11 @@ pub struct SearchConfig {
     pub augment: Augment,
     /// Of the pictures' values.
     pub normalise: Normalise,
+    /// Shares of each class that weights and architecture learn from, instead of halves of all pictures in their order.
+    pub shares: Option<(f64, f64)>,
+    /// How operations are searched where that is not on the schedule of both stages; edges then start with the first
+    /// learning rate of theirs.
+    pub own: Option<OwnSchedule>,
     /// Pictures of the second half that are classified after each epoch.
     pub validate: usize,
     /// Seed of every draw.
@@ -219,6 +243,8 @@ impl Default for SearchConfig {
             shuffle_topology: true,
             augment: Augment::SEARCH,
             normalise: Normalise::default(),
+            shares: None,
+            own: None,
             validate: 1000,
             seed: 0,
         }
@@ -267,9 +293,50 @@ impl SearchConfig {
         (Phase::TopologySearch, rest)
     }
 
-    /// Learning rate of the weights in an epoch: one cosine over both stages.
+    /// The stage of an epoch.
+    fn stage(&self, epoch: usize) -> Stage {
+        if epoch < self.op_stage() { Stage::Operations } else { Stage::Topology }
+    }
+
+    /// The method's own schedule while it is in force.
+    fn own(&self, stage: Stage) -> Option<&OwnSchedule> {
+        self.own.as_ref().filter(|_| stage == Stage::Operations)
+    }
+
+    /// Of the weights in a stage.
+    pub(crate) fn sgd(&self, stage: Stage) -> WeightOptimizer {
+        self.own(stage).map_or(self.sgd, |own| own.sgd)
+    }
+
+    /// Pictures at once in an epoch.
+    pub fn batch(&self, epoch: usize) -> usize {
+        self.own(self.stage(epoch)).map_or(self.batch, |own| own.batch)
+    }
+
+    /// Probability of dropping an operation in an epoch.
+    pub fn drop_path(&self, epoch: usize) -> f64 {
+        self.own(self.stage(epoch)).map_or(0.0, |own| own.drop_path)
+    }
+
+    /// Learning rate of the weights in an epoch: one cosine over both stages, or one over each.
     pub fn lr(&self, epoch: usize) -> f64 {
-        super::schedule::cosine(self.sgd.lr, self.sgd.lr_min, epoch, self.epochs())
+        let stage = self.stage(epoch);
+        let sgd = self.sgd(stage);
+        let (at, of) = match (self.own, stage) {
+            (None, _) => (epoch, self.epochs()),
+            (Some(_), Stage::Operations) => (epoch, self.op_stage()),
+            (Some(_), Stage::Topology) => (epoch - self.op_stage(), self.epochs() - self.op_stage()),
+        };
+        super::schedule::cosine(sgd.lr, sgd.lr_min, at, of)
+    }
+
+    /// Whether weights and architecture learn from the same batches, of all pictures, in an epoch.
+    pub(crate) fn learns_together(&self, epoch: usize) -> bool {
+        match self.phase(epoch).0 {
+            Phase::TopologySearch => true,
+            Phase::OpSearch => self.method.order() == StepOrder::Together,
+            Phase::OpWarmup | Phase::TopologyWarmup => false,
+        }
     }
 
     /// Temperature of the combinations in an epoch; one before edges are searched.
@@ -349,8 +416,8 @@ impl EvaluationConfig {
             sgd,
             drop_path: 0.0,
             smoothing: 0.1,
-            augment: Augment { pad: 16, flip: true, cutout: 0 },
-            normalise: Normalise { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] },
+            augment: Augment::IMAGENET,
+            normalise: Normalise::IMAGENET,
             ..Self::default()
         }
     }

@@ -1,20 +1,29 @@
 //! Search and evaluation training.
 
 mod arch;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod config;
+mod epochs;
 mod evaluate;
-mod log;
+mod found;
+pub(crate) mod log;
 pub mod rank;
 pub mod schedule;
 mod search;
+mod stage;
 mod state;
 mod step;
 #[cfg(test)]
 mod tests;
 
-pub use config::{ArchOptimizer, EdgeSearch, EvaluationConfig, Method, Phase, SearchConfig, WeightOptimizer};
+pub use config::{
+    ArchOptimizer, EdgeSearch, EvaluationConfig, Method, OwnSchedule, Phase, SearchConfig, WeightOptimizer,
+};
 pub use evaluate::{EvaluationRecord, Trainer};
+pub use found::{Operations, SearchRecord, SearchResult};
 pub use log::read_lines;
-pub use search::{Operations, Search, SearchRecord, SearchResult};
+pub use schedule::poly;
+pub use search::Search;
+pub(crate) use state::Totals;
 pub use state::{Progress, accuracy};
+pub(crate) use step::{descend, sgd};

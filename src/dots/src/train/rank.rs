@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::EdgeSearch;
-use super::search::SearchResult;
+use super::found::SearchResult;
 use crate::relax::beta_ranges;
 use crate::{CellGenotype, EdgeRule, Error, Genotype, NODES, Result, combinations, derive, edge, kendall};
 

@@ -22,6 +22,11 @@ pub fn linear(start: f64, end: f64, epoch: usize, epochs: usize) -> f64 {
     if epochs < 2 { end } else { start + (end - start) * epoch as f64 / (epochs - 1) as f64 }
 }
 
+/// `start (1 - step / total)^power`
+pub fn poly(start: f64, power: f64, step: usize, total: usize) -> f64 {
+    start * (1.0 - step.min(total) as f64 / total.max(1) as f64).powf(power)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +72,7 @@ mod tests {
         assert!((warm_cosine(0.5, 0, 5, 250) - 0.1).abs() < 1e-12 && (warm_cosine(0.5, 4, 5, 250) - 0.5).abs() < 1e-12);
         assert!(warm_cosine(0.5, 249, 5, 250) < 1e-3);
         assert!((linear(10.0, 0.1, 249, 250) - 0.1).abs() < 1e-12);
+        assert!((poly(0.025, 0.9, 50, 100) - 0.013_397_3).abs() < 1e-7 && poly(0.025, 0.9, 100, 100) == 0.0);
         assert!((exponential(10.0, 0.02, 0, 1) - 0.02).abs() < 1e-12);
     }
 }

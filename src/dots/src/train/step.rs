@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::arch::Arch;
 use super::config::{StepOrder, WeightOptimizer};
-use crate::net::{Batch, Params, Step, Supernet};
+use crate::net::{Batch, Params, Regularisation, Step, Supernet};
 use crate::relax::{Factors, Logits, Relaxation, Relaxed};
 use crate::{CellKind, Result};
 
@@ -24,16 +24,17 @@ pub(crate) fn sgd(params: &Params, optimizer: &WeightOptimizer) -> Sgd {
     Sgd::new(vars, SgdConfig { momentum, nesterov, weight_decay })
 }
 
-/// Clips and applies gradients of weights; gives the norm they had.
+/// Clips and applies gradients of weights.
 pub(crate) fn descend(
     sgd: &mut Sgd,
     mut gradients: BTreeMap<String, Tensor>,
     optimizer: &WeightOptimizer,
     lr: f64,
-) -> Result<f64> {
-    let norm = clip_grad_norm(&mut gradients, optimizer.clip)?;
-    sgd.step(&gradients, lr)?;
-    Ok(norm)
+) -> Result<()> {
+    if optimizer.clip > 0.0 {
+        clip_grad_norm(&mut gradients, optimizer.clip)?;
+    }
+    Ok(sgd.step(&gradients, lr)?)
 }
 
 /// A supernet and what learns in it.
@@ -49,6 +50,8 @@ pub(crate) struct Setting<'a> {
     /// Of normal and of reduction cells.
     pub(crate) relaxations: [&'a dyn Relaxation; 2],
     pub(crate) lr: f64,
+    /// Probability of dropping an operation in an image.
+    pub(crate) drop_path: f64,
     /// Of samples of the relaxation.
     pub(crate) seed: u64,
 }
@@ -64,8 +67,15 @@ impl Learner {
         Ok([of(CellKind::Normal)?, of(CellKind::Reduce)?])
     }
 
-    fn forward(&mut self, batch: &Batch, relaxed: &[Relaxed; 2], wanted: Wanted) -> Result<Step> {
-        let step = self.net.step(batch, &factors(relaxed), wanted)?;
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        relaxed: &[Relaxed; 2],
+        wanted: Wanted,
+        setting: &Setting<'_>,
+    ) -> Result<Step> {
+        let dropped = Regularisation { drop_path: setting.drop_path, smoothing: 0.0, seed: setting.seed };
+        let step = self.net.step_dropping(batch, &factors(relaxed), wanted, dropped)?;
         self.net.params.observe(&step.seen)?;
         Ok(step)
     }
@@ -73,7 +83,7 @@ impl Learner {
     /// Weights alone.
     pub(crate) fn weights(&mut self, batch: &Batch, setting: &Setting<'_>) -> Result<Step> {
         let relaxed = self.relax(setting, 0)?;
-        let mut step = self.forward(batch, &relaxed, Wanted::Parameters)?;
+        let mut step = self.forward(batch, &relaxed, Wanted::Parameters, setting)?;
         descend(&mut self.sgd, std::mem::take(&mut step.gradients), &self.optimizer, setting.lr)?;
         Ok(step)
     }
@@ -81,7 +91,7 @@ impl Learner {
     /// Architecture alone, at the current weights.
     pub(crate) fn architecture(&mut self, batch: &Batch, setting: &Setting<'_>) -> Result<Step> {
         let relaxed = self.relax(setting, 1)?;
-        let step = self.forward(batch, &relaxed, Wanted::Factors)?;
+        let step = self.forward(batch, &relaxed, Wanted::Factors, setting)?;
         self.arch.step(&pull(&relaxed, &step.factors))?;
         Ok(step)
     }
@@ -89,7 +99,7 @@ impl Learner {
     /// Both from one forward and backward pass (thesis equation 2.10).
     pub(crate) fn together(&mut self, batch: &Batch, setting: &Setting<'_>) -> Result<Step> {
         let relaxed = self.relax(setting, 0)?;
-        let mut step = self.forward(batch, &relaxed, Wanted::All)?;
+        let mut step = self.forward(batch, &relaxed, Wanted::All, setting)?;
         descend(&mut self.sgd, std::mem::take(&mut step.gradients), &self.optimizer, setting.lr)?;
         self.arch.step(&pull(&relaxed, &step.factors))?;
         Ok(step)
@@ -98,7 +108,7 @@ impl Learner {
     /// Architecture, looking one step of the weights ahead.
     pub(crate) fn unrolled(&mut self, train: &Batch, valid: &Batch, setting: &Setting<'_>) -> Result<()> {
         let relaxed = self.relax(setting, 1)?;
-        let mut pair = Pair { learner: self, train, valid, relaxed: &relaxed };
+        let mut pair = Pair { learner: self, train, valid, relaxed: &relaxed, setting };
         let gradients = unrolled_gradient(&mut pair, setting.lr)?;
         self.arch.step(&gradients)
     }
@@ -192,6 +202,7 @@ struct Pair<'a> {
     train: &'a Batch,
     valid: &'a Batch,
     relaxed: &'a [Relaxed; 2],
+    setting: &'a Setting<'a>,
 }
 
 impl Bilevel for Pair<'_> {
@@ -200,20 +211,20 @@ impl Bilevel for Pair<'_> {
     }
 
     fn look_ahead(&mut self, lr: f64) -> Result<()> {
-        let step = self.learner.forward(self.train, self.relaxed, Wanted::Parameters)?;
+        let step = self.learner.forward(self.train, self.relaxed, Wanted::Parameters, self.setting)?;
         let velocities = self.learner.sgd.state();
         self.learner.sgd.step(&step.gradients, lr)?;
         Ok(self.learner.sgd.load_state(&velocities)?)
     }
 
     fn validation(&mut self) -> Result<(BTreeMap<String, Tensor>, [Logits; 2])> {
-        let step = self.learner.forward(self.valid, self.relaxed, Wanted::All)?;
+        let step = self.learner.forward(self.valid, self.relaxed, Wanted::All, self.setting)?;
         let by = pull(self.relaxed, &step.factors);
         Ok((step.gradients, by))
     }
 
     fn training(&mut self) -> Result<[Logits; 2]> {
-        let step = self.learner.forward(self.train, self.relaxed, Wanted::Factors)?;
+        let step = self.learner.forward(self.train, self.relaxed, Wanted::Factors, self.setting)?;
         Ok(pull(self.relaxed, &step.factors))
     }
 }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::step::{Bilevel, Learner, Setting, unrolled_gradient};
 use super::*;
-use crate::data::{Augment, Dataset};
+use crate::data::{Augment, Dataset, Source};
 use crate::net::Supernet;
 use crate::relax::{Grouped, Logits, Relaxation};
 use crate::train::arch::Arch;
@@ -25,7 +25,7 @@ fn pictures(n: usize, px: usize) -> Dataset {
     };
     let pixels =
         labels.iter().flat_map(|l| (0..px * px).flat_map(|_| pixel(*l, &mut rng)).collect::<Vec<_>>()).collect();
-    Dataset { px, classes: 3, pixels, labels }
+    Dataset { px, classes: 3, source: Source::Memory(pixels), labels }
 }
 
 fn tiny() -> SearchConfig {
@@ -37,7 +37,7 @@ fn tiny() -> SearchConfig {
         op_epochs: (1, 1),
         topology_epochs: (1, 2),
         validate: 8,
-        augment: Augment { pad: 1, flip: true, cutout: 0 },
+        augment: Augment { pad: 1, flip: true, ..Augment::NONE },
         ..SearchConfig::default()
     }
 }
@@ -224,7 +224,7 @@ fn phases_move_what_they_should() -> Result<()> {
     let mut learner = learner(&groups, 0.9);
     let data = pictures(16, 8);
     let batch = data.batch(&(0..16).collect::<Vec<_>>(), crate::data::Normalise::default(), Augment::NONE, 0)?;
-    let setting = Setting { relaxations: [&groups, &groups], lr: 0.025, seed: 0 };
+    let setting = Setting { relaxations: [&groups, &groups], lr: 0.025, drop_path: 0.0, seed: 0 };
     let weight = |l: &Learner| l.net.params.weight("classifier.weight").unwrap().to_vec2::<f32>().unwrap();
     let before = (weight(&learner), learner.arch.logits(CellKind::Normal)?);
     learner.weights(&batch, &setting)?;
@@ -267,7 +267,7 @@ fn training_learns_and_resumes_bit_equal() {
         batch: 8,
         aux: false,
         sgd: WeightOptimizer { lr: 0.05, ..EvaluationConfig::default().sgd },
-        augment: Augment { pad: 0, flip: true, cutout: 2 },
+        augment: Augment { flip: true, cutout: 2, ..Augment::NONE },
         ..EvaluationConfig::default()
     };
     let genotype = Genotype::published("dots-c10").unwrap();

@@ -102,7 +102,7 @@ impl<'a> Writer<'a> {
         let mut input: Vec<String> = node.inputs.iter().map(|v| self.read(*v)).collect();
         let mut attribute = vec![];
         match &node.op {
-            Op::Conv { spec, stride, weights } => {
+            Op::Conv { spec, stride, dilation, weights } => {
                 let weights = weights.as_ref().ok_or_else(|| Error::Weights {
                     conv: spec.name.clone(),
                     reason: "the graph was built for cost only".into(),
@@ -112,13 +112,16 @@ impl<'a> Writer<'a> {
                     None => self.parameters(&node.name, spec, weights)?,
                 };
                 input.extend(parameters);
-                let (kernel, pad) = (i64::from(spec.kernel), i64::from(spec.kernel / 2));
-                attribute = vec![
+                let (kernel, pad) = (i64::from(spec.kernel), i64::from(dilation * (spec.kernel / 2)));
+                if *dilation != 1 {
+                    attribute.push(ints("dilations", vec![i64::from(*dilation); 2]));
+                }
+                attribute.extend([
                     int("group", i64::from(spec.groups)),
                     ints("kernel_shape", vec![kernel; 2]),
                     ints("pads", vec![pad; 4]),
                     ints("strides", vec![i64::from(*stride); 2]),
-                ];
+                ]);
             }
             Op::Function(Function::Relu6) => {
                 input.push(self.floats(format!("{}.min", node.name), &[], &[0.0]));
@@ -127,9 +130,19 @@ impl<'a> Writer<'a> {
             Op::Function(Function::HardSigmoid) => attribute = vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)],
             Op::Function(_) | Op::Add | Op::Mul | Op::GlobalAvgPool | Op::Identity => {}
             Op::Scale(factor) => input.push(self.floats(format!("{}.factor", node.name), &[], &[*factor])),
-            Op::MaxPool(k) | Op::AvgPool(k) => {
-                let k = i64::from(*k);
-                attribute = vec![ints("kernel_shape", vec![k; 2]), ints("strides", vec![k; 2])];
+            Op::MaxPool(window) | Op::AvgPool(window) => {
+                let [side, stride, pad] = [window.side, window.stride, window.padding].map(i64::from);
+                attribute = vec![ints("kernel_shape", vec![side; 2]), ints("strides", vec![stride; 2])];
+                if pad > 0 {
+                    attribute.push(ints("pads", vec![pad; 4]));
+                }
+            }
+            Op::Concat => attribute = vec![int("axis", 1)],
+            Op::Crop => {
+                for (what, values) in [("starts", [1, 1]), ("ends", [i64::MAX; 2]), ("axes", [2, 3])] {
+                    let bytes = values.iter().flat_map(|v: &i64| v.to_le_bytes()).collect();
+                    input.push(self.constant(format!("{}.{what}", node.name), &[2], DataType::Int64, bytes));
+                }
             }
             Op::Upsample(factor) => {
                 // Inputs are X, roi (unused), scales.

@@ -9,6 +9,7 @@
 mod classify;
 mod depthwise;
 mod fuse;
+mod gate;
 mod layout;
 mod mix;
 mod norm;

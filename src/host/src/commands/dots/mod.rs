@@ -1,9 +1,13 @@
 //! `inas dots`: search of cells (thesis chapter 2).
 
 mod derive;
+mod export;
+mod network;
 mod parity;
+mod profile;
 mod rank;
 mod search;
+mod segment;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +37,12 @@ enum Command {
     Train(train::Args),
     /// Train the ten topologies of the last node and compare their order with that of the weights (Kendall's tau)
     Rank(rank::Args),
+    /// Write the network of a genotype as ONNX: its backbone with a tap at each stride, and the classifier
+    Export(export::Args),
+    /// Measure the blocks of the network of a genotype, cells or operations, and compare their sum with the whole
+    Profile(profile::Args),
+    /// Train a segmentation head and the backbone of a genotype (BiSeNet) and score it by mIoU
+    Segment(segment::Args),
     /// Compare supernets and a derived network with reference tensors
     Parity(parity::Args),
 }
@@ -43,6 +53,9 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         Command::Derive(args) => derive::run(args, printer),
         Command::Train(args) => train::run(args, printer),
         Command::Rank(args) => rank::run(args, printer),
+        Command::Export(args) => export::run(args, printer),
+        Command::Profile(args) => profile::run(args, printer),
+        Command::Segment(args) => segment::run(args, printer),
         Command::Parity(args) => parity::run(args, printer),
     }
 }
@@ -50,7 +63,8 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
 /// Which run file, and what is different.
 #[derive(Debug, Clone, clap::Args)]
 struct RunArgs {
-    /// Run file (TOML) or preset of one (cifar10, cifar100, imagenet, small).
+    /// Run file (TOML) or preset of one: cifar10, cifar100, imagenet, small, or a method on its own schedule (darts, gdas,
+    /// snas, pc-darts).
     #[arg(long, value_name = "RUN", default_value = "cifar10")]
     run: String,
     /// Override a field of the run file, e.g. `search.channels=8`; can be repeated. `--show` prints all fields.
@@ -72,7 +86,10 @@ impl RunArgs {
         let preset = RUN_PRESETS.iter().find(|(name, _)| *name == self.run);
         let text = match preset {
             Some((_, text)) => (*text).to_owned(),
-            None => hint(read_text(Path::new(&self.run)), "presets are cifar10, cifar100, imagenet and small")?,
+            None => hint(
+                read_text(Path::new(&self.run)),
+                format!("presets are {}", RUN_PRESETS.map(|(name, _)| name).join(", ")),
+            )?,
         };
         let mut run: DotsRun = hint(
             run_from_toml(&text, &self.run, &self.set),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use inas_dots::train::{Operations, Progress, Search, SearchRecord};
+use inas_dots::train::{Operations, Progress, Search, SearchRecord, read_lines};
 
 use super::super::{cancel_flag, read_text, write_file};
 use super::{RunArgs, stopped};
@@ -19,8 +19,9 @@ pub(super) struct Args {
     /// Continue the search in the folder.
     #[arg(long)]
     resume: bool,
-    /// Search edges only, among the operations of this file (`operations.json` of another search).
-    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    /// Search edges only, among the operations of this file (`operations.json` of another search). With `--resume` they
+    /// are in the folder already.
+    #[arg(long, value_name = "FILE")]
     operations: Option<PathBuf>,
 }
 
@@ -77,6 +78,8 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
             ));
         }
     }
+    let seconds: f64 = read_lines::<SearchRecord>(&Search::records(&args.out)).iter().map(|r| r.seconds).sum();
+    printer.note(format_args!("  Searched for {:.2} h", seconds / 3600.0));
     let json = result.genotype.to_json();
     write_file(&args.out.join("genotype.json"), json.as_bytes())?;
     write_file(&args.out.join("genotype.svg"), result.genotype.to_svg().as_bytes())?;

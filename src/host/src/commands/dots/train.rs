@@ -44,13 +44,20 @@ pub(super) fn train(
     printer: Printer,
 ) -> anyhow::Result<EvaluationRecord> {
     let (config, data) = (run.evaluation.clone(), (run.data.train()?, run.data.test()?));
+    let px = data.0.px;
     write_file(&out.join("genotype.json"), genotype.to_json().as_bytes())?;
     let mut trainer = if resume && out.join("checkpoint.safetensors").exists() {
         Trainer::resume(config, genotype, data, out)?
     } else {
         Trainer::new(config, genotype, data, out)?
     };
-    printer.note(format_args!("Training {} values in {}", trainer.net.params.count(), out.display()));
+    let cost = trainer.net.cost(px)?;
+    printer.note(format_args!(
+        "Training {:.3} M values, {:.1} M multiply-accumulates (without an auxiliary head), in {}",
+        cost.params as f64 / 1e6,
+        cost.macs as f64 / 1e6,
+        out.display()
+    ));
     let bar = printer.bar("train", run.evaluation.epochs as u64);
     let mut observer = |progress: &Progress, record: Option<&EvaluationRecord>| {
         bar.set_position(progress.epoch as u64);
