@@ -36,10 +36,12 @@ impl Params {
         Self::from_tensors(space, None, read(path, device)?, path, device)
     }
 
-    /// As [`Self::load`], to start a training run: of a pre-training only the backbone, the rest is freshly initialised.
+    /// As [`Self::load`], to start a training run: of a pre-training, or from a file without transport and decoder, only
+    /// the backbone is taken, and the rest freshly initialised.
     pub fn start_from(space: &Space, path: &Path, seed: u64, device: &Device) -> Result<Self> {
         let mut tensors = read(path, device)?;
-        if tensors.keys().any(|name| name.starts_with(CLASSIFIER)) {
+        let has = |part: &str| tensors.keys().any(|name| name.starts_with(part));
+        if has(CLASSIFIER) || !(has("transport.") || has("decoder.")) {
             tensors.retain(|name, _| name.starts_with("backbone."));
             let fresh = Self::init(space, None, seed, device)?;
             tensors.extend(fresh.tensors().filter(|(name, _)| !name.starts_with("backbone.")));

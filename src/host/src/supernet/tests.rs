@@ -152,7 +152,7 @@ fn a_classifier_learns_through_the_whole_backbone() {
     }
     let image = images(&mut rng, 6);
     let classes = Tensor::new(&[0f32, 1.0, 2.0, 2.0, 1.0, 0.0], &Device::Cpu).unwrap();
-    let sandwich = Sandwich::draw(&net.space, 1, &mut rng);
+    let sandwich = Sandwich::draw(&net.space, true, 1, &mut rng);
     let step = net.classification(&image, &classes, 0.1, &sandwich).unwrap();
     let backbone = |name: &&String| name.starts_with("backbone.") || name.starts_with("classifier.");
     assert!(step.grads.keys().all(|name| backbone(&name)));
