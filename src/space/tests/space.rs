@@ -110,3 +110,9 @@ fn the_largest_backbone_of_lite_is_efficientnet_lite0() {
     assert_eq!(stages, known.map(|(layers, channels, kernel)| (layers, channels, vec![kernel])));
     assert_eq!(max.stem, 32);
 }
+
+#[test]
+fn lite_small_is_a_part_of_lite() {
+    let small = Space::from_toml(include_str!("../../../spaces/lite-small.toml")).unwrap();
+    Space::preset("lite").unwrap().check_part(&small).unwrap();
+}

@@ -37,8 +37,8 @@ pub(crate) struct Args {
     /// Continue the run in the folder.
     #[arg(long)]
     pub(super) resume: bool,
-    /// Start from this checkpoint (safetensors or the release's .pth), which may hold the backbone alone; of a pre-training
-    /// the backbone is taken.
+    /// Start from this checkpoint (safetensors or the release's .pth), which may hold the backbone alone or be a
+    /// larger space's; of a pre-training the backbone is taken.
     #[arg(long, value_name = "FILE", conflicts_with = "pretrain_data")]
     pub(super) init: Option<PathBuf>,
     /// Where to train: `cpu`, or `cuda` or `cuda:N` (the program must be built with --features cuda).
