@@ -206,6 +206,22 @@ fn a_backbone_is_pretrained_then_trained_on() {
     let difference = (&pretrained[name] - &trained[name]).unwrap().abs().unwrap().max_all().unwrap();
     assert!(difference.to_scalar::<f32>().unwrap() < 1e-6);
 
+    // A file that holds a backbone alone is a start too; the largest network can learn alone.
+    let (backbone, alone) = (dir.path().join("backbone.safetensors"), dir.path().join("alone"));
+    let part: std::collections::HashMap<_, _> =
+        trained.into_iter().filter(|(name, _)| name.starts_with("backbone.")).collect();
+    candle_core::safetensors::save(&part, &backbone).unwrap();
+    let mut command = program(&alone);
+    command.arg("--init").arg(&backbone).args(["--val-data", "data/mini/val.lst"]);
+    for set in ["lr=1e-9", "smallest=false", "random_subnets=0", "validate_random=0", "paste=0.5", "colour=0.2"] {
+        command.args(["--set", &format!("train.{set}")]);
+    }
+    assert!(command.status().unwrap().success());
+    let alone = TrainDir::new(&alone);
+    assert!(alone.records().len() == 6 && alone.records().iter().all(|r| r.losses.len() == 1));
+    let difference = (&part[name] - &load(&alone)[name]).unwrap().abs().unwrap().max_all().unwrap();
+    assert!(difference.to_scalar::<f32>().unwrap() < 1e-6);
+
     // Again: the first stage is not repeated.
     let written = std::fs::metadata(before.supernet()).unwrap().modified().unwrap();
     run(&["--set", "train.lr=1e-9"]);

@@ -46,7 +46,7 @@ fn prepare(dir: &Path, space: &str, px: usize, batch: usize) -> Result<()> {
     }
     candle_core::safetensors::save(&tensors, &weights)?;
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let archs = Sandwich::draw(&space, 2, &mut rng).archs;
+    let archs = Sandwich::draw(&space, true, 2, &mut rng).archs;
     let mut image = |n: usize| -> Result<Tensor> {
         let values: Vec<f32> = (0..n * px * px * 3).map(|_| rng.random_range(-2.0..2.0)).collect();
         Ok(Tensor::from_vec(values, (n, px, px, 3), &Device::Cpu)?)

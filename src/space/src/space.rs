@@ -10,10 +10,11 @@ use sha2::{Digest, Sha256};
 use crate::{Error, Result};
 
 /// Embedded space files by name.
-pub const PRESETS: [(&str, &str); 3] = [
+pub const PRESETS: [(&str, &str); 4] = [
     ("iccv21", include_str!("../presets/iccv21.toml")),
     ("thesis", include_str!("../presets/thesis.toml")),
     ("nano", include_str!("../presets/nano.toml")),
+    ("lite", include_str!("../presets/lite.toml")),
 ];
 
 /// Channels of the input image.

@@ -100,3 +100,19 @@ proptest! {
         prop_assert_eq!(arch.diff(&arch), "");
     }
 }
+
+/// The largest backbone of `lite` is EfficientNet-Lite0, whose weights it can start from.
+#[test]
+fn the_largest_backbone_of_lite_is_efficientnet_lite0() {
+    let max = Space::preset("lite").unwrap().max();
+    let stages: Vec<_> = max.stages.iter().map(|s| (s.len(), s[0].channels, s[0].kernels.clone())).collect();
+    let known = [(1, 16, 3), (2, 24, 3), (2, 40, 5), (3, 80, 3), (3, 112, 5), (4, 192, 5), (1, 320, 3)];
+    assert_eq!(stages, known.map(|(layers, channels, kernel)| (layers, channels, vec![kernel])));
+    assert_eq!(max.stem, 32);
+}
+
+#[test]
+fn lite_small_is_a_part_of_lite() {
+    let small = Space::from_toml(include_str!("../../../spaces/lite-small.toml")).unwrap();
+    Space::preset("lite").unwrap().check_part(&small).unwrap();
+}

@@ -15,7 +15,7 @@ use crate::printer::{Hint, Printer};
 #[derive(Debug, Clone, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct Args {
-    /// Run file (TOML) or preset of one (thesis, iccv21, nano); default: the space's preset, if it has one.
+    /// Run file (TOML) or preset of one (thesis, iccv21, nano, lite); default: the space's preset, if it has one.
     #[arg(long, value_name = "RUN")]
     pub(super) run: Option<String>,
     /// Preset or space file (.toml); default: the run file's, else nano.
@@ -37,7 +37,8 @@ pub(crate) struct Args {
     /// Continue the run in the folder.
     #[arg(long)]
     pub(super) resume: bool,
-    /// Start from this checkpoint (safetensors or the release's .pth); of a pre-training the backbone is taken.
+    /// Start from this checkpoint (safetensors or the release's .pth), which may hold the backbone alone or be a
+    /// larger space's; of a pre-training the backbone is taken.
     #[arg(long, value_name = "FILE", conflicts_with = "pretrain_data")]
     pub(super) init: Option<PathBuf>,
     /// Where to train: `cpu`, or `cuda` or `cuda:N` (the program must be built with --features cuda).
@@ -282,7 +283,8 @@ fn wrong_device(device: &str) -> anyhow::Error {
 }
 
 fn step_message(record: &StepRecord, images: f64) -> String {
-    let (max, min) = (record.losses[0], record.losses.get(1).copied().unwrap_or(f32::NAN));
+    let max = record.losses[0];
+    let second = record.losses.get(1).map(|loss| format!(", next {loss:.4}")).unwrap_or_default();
     let (rate, waited) = (images / record.seconds, record.data_seconds / record.seconds * 100.0);
-    format!("{rate:.1} images/s, loss {max:.3}, smallest {min:.4}, data wait {waited:.0} %")
+    format!("{rate:.1} images/s, loss {max:.3}{second}, data wait {waited:.0} %")
 }

@@ -1,15 +1,14 @@
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use image::imageops::{self, FilterType};
-use image::{ImageBuffer, Pixel};
+use image::{GrayImage, ImageBuffer, Pixel, RgbImage};
 use inas_runtime::preprocess::normalise_into;
 
 use super::cache::Cache;
-use super::plan::{Draw, plan};
+use super::plan::{Draw, Place, plan};
 use super::{DataError, Item, Result, Sample};
 
 /// How a [`Loader`] makes batches.
@@ -25,6 +24,10 @@ pub struct LoaderOptions {
     pub flip: bool,
     /// Take random parts of each sample that are at least this share of its area; 1: all of it.
     pub least_area: f64,
+    /// Probability of laying the objects of another sample over a sample whose label is a map; 0..1.
+    pub paste: f64,
+    /// Most that brightness, contrast and saturation change by, as a share; 0..1.
+    pub colour: f64,
     /// Leave out a last batch that is not full.
     pub drop_last: bool,
     /// Loading threads.
@@ -36,7 +39,7 @@ pub struct LoaderOptions {
 }
 
 impl Default for LoaderOptions {
-    /// Batches of 8, seed 0, list order without flips and crops, nothing dropped, 2 threads 2 batches ahead, 2 GiB of cache.
+    /// Batches of 8, seed 0, list order without changes, nothing dropped, 2 threads 2 batches ahead, 2 GiB of cache.
     fn default() -> Self {
         Self {
             batch: 8,
@@ -44,6 +47,8 @@ impl Default for LoaderOptions {
             shuffle: false,
             flip: false,
             least_area: 1.0,
+            paste: 0.0,
+            colour: 0.0,
             drop_last: false,
             workers: 2,
             prefetch: 2,
@@ -121,7 +126,7 @@ impl<S: Item> Loader<S> {
         let batches: Vec<Job> = plan(self.samples.len(), &self.options, epoch)
             .into_iter()
             .enumerate()
-            .filter_map(|(index, draws)| Some(Job { draws, px: px(index)? }))
+            .filter_map(|(index, places)| Some(Job { places, px: px(index)? }))
             .collect();
         Epoch::start(self, batches)
     }
@@ -129,13 +134,13 @@ impl<S: Item> Loader<S> {
 
 /// What one batch is made of.
 struct Job {
-    draws: Vec<Draw>,
+    places: Vec<Place>,
     px: u32,
 }
 
 impl Job {
     fn load<S: Item>(&self, samples: &[S], cache: &Cache<S>) -> Result<Batch> {
-        let (n, side) = (self.draws.len(), self.px as usize);
+        let (n, side) = (self.places.len(), self.px as usize);
         if side == 0 {
             return Err(DataError::Zero { option: "the input size" });
         }
@@ -143,19 +148,33 @@ impl Job {
         let label_len = S::label_len(self.px);
         let mut labels = vec![0.0; n * label_len];
         let mut paths = Vec::with_capacity(n);
-        let places = images.chunks_exact_mut(side * side * 3).zip(labels.chunks_exact_mut(label_len));
-        for (draw, (image, label)) in self.draws.iter().zip(places) {
-            let sample = &samples[draw.sample];
-            // A part is cut from a larger picture, so that it is not blurred.
-            let source_px = if draw.crop.is_some() { self.px * 5 / 4 } else { self.px };
-            let resized = cache.get(sample, source_px)?;
-            let shown = Shown { draw, px: self.px };
-            normalise_into(&shown.of(&resized.image, FilterType::Triangle), image);
-            let map = resized.label.as_ref().map(|label| shown.of(label, FilterType::Nearest));
-            sample.label_into(map.as_deref(), label);
+        let slots = images.chunks_exact_mut(side * side * 3).zip(labels.chunks_exact_mut(label_len));
+        for (place, (image, label)) in self.places.iter().zip(slots) {
+            let sample = &samples[place.sample.sample];
+            let (mut photo, mut map) = self.show(&place.sample, samples, cache)?;
+            if let (Some((draw, paste)), Some(map)) = (&place.pasted, &mut map)
+                && let (other, Some(opacity)) = self.show(draw, samples, cache)?
+            {
+                paste.apply(&mut photo, map, (&other, &opacity));
+            }
+            normalise_into(&photo, image);
+            sample.label_into(map.as_ref(), label);
             paths.push(sample.image().to_owned());
         }
         Ok(Batch { images, labels, n, px: self.px, paths })
+    }
+
+    /// A sample and its label, if that is a map, as the draw says.
+    fn show<S: Item>(&self, draw: &Draw, samples: &[S], cache: &Cache<S>) -> Result<(RgbImage, Option<GrayImage>)> {
+        // A part is cut from a larger picture, so that it is not blurred.
+        let source_px = if draw.crop.is_some() { self.px * 5 / 4 } else { self.px };
+        let resized = cache.get(&samples[draw.sample], source_px)?;
+        let shown = Shown { draw, px: self.px };
+        let mut photo = shown.of(&resized.image, FilterType::Triangle);
+        if let Some(colour) = &draw.colour {
+            colour.apply(&mut photo);
+        }
+        Ok((photo, resized.label.as_ref().map(|label| shown.of(label, FilterType::Nearest))))
     }
 }
 
@@ -166,18 +185,19 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    fn of<'p, P>(&self, picture: &'p ImageBuffer<P, Vec<u8>>, filter: FilterType) -> Cow<'p, ImageBuffer<P, Vec<u8>>>
+    fn of<P>(&self, picture: &ImageBuffer<P, Vec<u8>>, filter: FilterType) -> ImageBuffer<P, Vec<u8>>
     where
         P: Pixel<Subpixel = u8> + 'static,
     {
-        let mut shown = Cow::Borrowed(picture);
-        if let Some(crop) = self.draw.crop {
-            let [left, top, width, height] = crop.pixels(picture.width());
-            let part = imageops::crop_imm(picture, left, top, width, height);
-            shown = Cow::Owned(imageops::resize(&*part, self.px, self.px, filter));
-        }
+        let mut shown = match self.draw.crop {
+            Some(crop) => {
+                let [left, top, width, height] = crop.pixels(picture.width());
+                imageops::resize(&*imageops::crop_imm(picture, left, top, width, height), self.px, self.px, filter)
+            }
+            None => picture.clone(),
+        };
         if self.draw.flip {
-            imageops::flip_horizontal_in_place(shown.to_mut());
+            imageops::flip_horizontal_in_place(&mut shown);
         }
         shown
     }

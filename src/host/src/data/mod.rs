@@ -1,5 +1,6 @@
 //! Salient-object lists, class folders, and a prefetching loader of training batches of either.
 
+mod augment;
 mod cache;
 mod classes;
 mod decode;

@@ -4,8 +4,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::LoaderOptions;
+use super::augment::{Colour, Paste};
 
-/// One sample's place in an epoch.
+/// How one sample is shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Draw {
     /// Index into the loader's samples.
@@ -14,6 +15,15 @@ pub(crate) struct Draw {
     pub(crate) flip: bool,
     /// The part to take; all without one.
     pub(crate) crop: Option<Crop>,
+    /// Other colours.
+    pub(crate) colour: Option<Colour>,
+}
+
+/// One place of a batch: a sample, and another whose objects are laid over it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) sample: Draw,
+    pub(crate) pasted: Option<(Draw, Paste)>,
 }
 
 /// A part of a photo.
@@ -45,19 +55,28 @@ impl Crop {
     }
 }
 
-/// Order and flips of an epoch, cut into batches: a function of the sample count, the options and the epoch only.
-pub(crate) fn plan(samples: usize, options: &LoaderOptions, epoch: u64) -> Vec<Vec<Draw>> {
+/// Order and changes of an epoch, cut into batches: a function of the sample count, the options and the epoch only.
+pub(crate) fn plan(samples: usize, options: &LoaderOptions, epoch: u64) -> Vec<Vec<Place>> {
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed.wrapping_add(epoch));
     let mut order: Vec<usize> = (0..samples).collect();
     if options.shuffle {
         order.shuffle(&mut rng);
     }
-    let mut draw = |sample| Draw {
+    let shown = |sample, rng: &mut ChaCha8Rng| Draw {
         sample,
         flip: options.flip && rng.random_bool(0.5),
-        crop: (options.least_area < 1.0).then(|| Crop::draw(options.least_area, &mut rng)),
+        crop: (options.least_area < 1.0).then(|| Crop::draw(options.least_area, rng)),
+        colour: (options.colour > 0.0).then(|| Colour::draw(options.colour, rng)),
     };
-    let draws: Vec<Draw> = order.into_iter().map(&mut draw).collect();
-    let whole = |batch: &&[Draw]| !options.drop_last || batch.len() == options.batch;
-    draws.chunks(options.batch).filter(whole).map(<[Draw]>::to_vec).collect()
+    let mut place = |sample| {
+        let sample = shown(sample, &mut rng);
+        let pasted = (options.paste > 0.0 && rng.random_bool(options.paste)).then(|| {
+            let other = rng.random_range(0..samples);
+            (shown(other, &mut rng), Paste::draw(&mut rng))
+        });
+        Place { sample, pasted }
+    };
+    let places: Vec<Place> = order.into_iter().map(&mut place).collect();
+    let whole = |batch: &&[Place]| !options.drop_last || batch.len() == options.batch;
+    places.chunks(options.batch).filter(whole).map(<[Place]>::to_vec).collect()
 }

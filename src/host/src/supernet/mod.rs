@@ -59,7 +59,8 @@ impl Supernet {
         Ok(Self { space, params })
     }
 
-    /// A supernet to train further; of a pre-training only the backbone is taken.
+    /// A supernet to train further; of a pre-training, or of a backbone alone, only the backbone is taken; of a
+    /// larger space's supernet, what this space's networks read of it.
     pub fn start_from(space: Space, path: &Path, seed: u64, device: &Device) -> Result<Self> {
         let params = Params::start_from(&space, path, seed, device)?;
         Ok(Self { space, params })

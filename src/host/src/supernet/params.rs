@@ -36,15 +36,18 @@ impl Params {
         Self::from_tensors(space, None, read(path, device)?, path, device)
     }
 
-    /// As [`Self::load`], to start a training run: of a pre-training only the backbone, the rest is freshly initialised.
+    /// As [`Self::load`], to start a training run: of a pre-training, or from a file without transport and decoder, only
+    /// the backbone is taken, and the rest freshly initialised; of a larger space's supernet, what this space's networks
+    /// read of it.
     pub fn start_from(space: &Space, path: &Path, seed: u64, device: &Device) -> Result<Self> {
         let mut tensors = read(path, device)?;
-        if tensors.keys().any(|name| name.starts_with(CLASSIFIER)) {
+        let has = |part: &str| tensors.keys().any(|name| name.starts_with(part));
+        if has(CLASSIFIER) || !(has("transport.") || has("decoder.")) {
             tensors.retain(|name, _| name.starts_with("backbone."));
             let fresh = Self::init(space, None, seed, device)?;
             tensors.extend(fresh.tensors().filter(|(name, _)| !name.starts_with("backbone.")));
         }
-        Self::from_tensors(space, None, tensors, path, device)
+        Self::from_tensors(space, None, part(space, tensors)?, path, device)
     }
 
     /// Classes of the classifier, in pre-training.
@@ -164,6 +167,23 @@ impl Params {
     pub fn count(&self) -> usize {
         self.weights.values().map(|v| v.elem_count()).sum()
     }
+}
+
+/// What the networks of a space read of a larger space's tensors: first rows and columns, centre crops. Tensors that do not
+/// have that much stay as they are.
+fn part(space: &Space, mut tensors: HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>> {
+    let mut parts = HashMap::new();
+    for entry in entries(space, None) {
+        let Some(mut tensor) = tensors.remove(&entry.name) else { continue };
+        if tensor.rank() == entry.shape.len() && tensor.dims().iter().zip(&entry.shape).all(|(has, want)| has >= want) {
+            for (dim, want) in entry.shape.into_iter().enumerate() {
+                let start = if dim < 2 { 0 } else { (tensor.dim(dim)? - want) / 2 };
+                tensor = tensor.narrow(dim, start, want)?;
+            }
+        }
+        parts.insert(entry.name, tensor.contiguous()?);
+    }
+    Ok(parts)
 }
 
 /// The tensors of a file: safetensors, or the release's `.pth`.

@@ -17,7 +17,7 @@ use super::{AUX_WEIGHT, BN_MOMENTUM, Error, Result, Supernet};
 /// The sub-networks of a step, the largest (the teacher) first.
 #[derive(Debug, Clone)]
 pub struct Sandwich {
-    /// Largest, smallest, then the random ones.
+    /// Largest, smallest if it takes part, then the random ones.
     pub archs: Vec<Architecture>,
     /// Weight of each coarser level's loss.
     pub aux_weight: f64,
@@ -33,9 +33,10 @@ impl Sandwich {
         Self { archs, aux_weight: AUX_WEIGHT, distill: true, teacher: None }
     }
 
-    /// Largest, smallest and `random` uniformly drawn sub-networks.
-    pub fn draw<R: Rng>(space: &Space, random: usize, rng: &mut R) -> Self {
-        let mut archs = vec![space.max(), space.min()];
+    /// Largest, smallest if wanted, and `random` uniformly drawn sub-networks.
+    pub fn draw<R: Rng>(space: &Space, smallest: bool, random: usize, rng: &mut R) -> Self {
+        let mut archs = vec![space.max()];
+        archs.extend(smallest.then(|| space.min()));
         archs.extend((0..random).map(|_| space.uniform(rng)));
         Self::of(archs)
     }

@@ -152,7 +152,7 @@ fn a_classifier_learns_through_the_whole_backbone() {
     }
     let image = images(&mut rng, 6);
     let classes = Tensor::new(&[0f32, 1.0, 2.0, 2.0, 1.0, 0.0], &Device::Cpu).unwrap();
-    let sandwich = Sandwich::draw(&net.space, 1, &mut rng);
+    let sandwich = Sandwich::draw(&net.space, true, 1, &mut rng);
     let step = net.classification(&image, &classes, 0.1, &sandwich).unwrap();
     let backbone = |name: &&String| name.starts_with("backbone.") || name.starts_with("classifier.");
     assert!(step.grads.keys().all(|name| backbone(&name)));
@@ -185,4 +185,31 @@ fn a_classifier_learns_through_the_whole_backbone() {
 
 fn inner(a: &Tensor, b: &Tensor) -> f64 {
     (a * b).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().into()
+}
+
+/// A network of both spaces computes the same in the part that was taken.
+#[test]
+fn a_smaller_space_starts_from_its_part_of_a_larger_one() {
+    let large = scrambled(Space::preset("nano").unwrap());
+    let mut space = large.space.clone();
+    for stage in &mut space.stages {
+        stage.channels.truncate(1);
+        stage.depths.truncate(1);
+        stage.kernels.truncate(2);
+    }
+    for level in &mut space.levels {
+        level.transport.sources.clone_from(&level.transport.required);
+        level.decoder.kernels.remove(0);
+    }
+    space.check().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    large.params.save(file.path()).unwrap();
+    let small = Supernet::start_from(space, file.path(), 0, &Device::Cpu).unwrap();
+    assert!(small.params.count() < large.params.count() / 2);
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let (arch, image) = (small.space.uniform(&mut rng), images(&mut rng, 1));
+    assert_eq!(
+        small.eval(&arch, &image).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+        large.eval(&arch, &image).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    );
 }

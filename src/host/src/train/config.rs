@@ -10,10 +10,11 @@ use super::{Result, TrainError};
 pub const HEAD_LR_FACTOR: f64 = 10.0;
 
 /// Run files that are part of the program, by name.
-pub const RUN_PRESETS: [(&str, &str); 3] = [
+pub const RUN_PRESETS: [(&str, &str); 4] = [
     ("thesis", include_str!("presets/thesis.toml")),
     ("iccv21", include_str!("presets/iccv21.toml")),
     ("nano", include_str!("presets/nano.toml")),
+    ("lite", include_str!("presets/lite.toml")),
 ];
 
 /// How to train. The defaults are the published system's, at a batch that fits one machine.
@@ -38,7 +39,9 @@ pub struct TrainConfig {
     pub betas: (f64, f64),
     /// Image sides to draw from, one a step, px; empty: the space's own.
     pub px: Vec<u32>,
-    /// Random sub-networks a step, beside the largest and the smallest.
+    /// Train and validate the smallest sub-network beside the largest.
+    pub smallest: bool,
+    /// Random sub-networks a step, beside those.
     pub random_subnets: usize,
     /// Weight of the loss of each coarser level (deep supervision); 0 leaves them out.
     pub aux_weight: f64,
@@ -50,6 +53,10 @@ pub struct TrainConfig {
     pub flip: bool,
     /// Take random parts of the images, at least this share of their area; 1: all of them.
     pub least_area: f64,
+    /// Probability of laying the objects of another image over an image.
+    pub paste: f64,
+    /// Most that brightness, contrast and saturation change by at random, as a share.
+    pub colour: f64,
     /// Share of the truth that goes to all classes alike, in pre-training.
     pub label_smoothing: f64,
     /// New order of the images each epoch.
@@ -78,12 +85,15 @@ impl Default for TrainConfig {
             poly_power: 0.9,
             betas: (0.9, 0.99),
             px: Vec::new(),
+            smallest: true,
             random_subnets: 2,
             aux_weight: crate::supernet::AUX_WEIGHT,
             distill: true,
             ema_teacher: 0.0,
             flip: true,
             least_area: 1.0,
+            paste: 0.0,
+            colour: 0.0,
             label_smoothing: 0.1,
             shuffle: true,
             seed: 0,
@@ -98,9 +108,10 @@ impl Default for TrainConfig {
 impl TrainConfig {
     /// Refuses values that no run can use.
     pub(super) fn check(&self, pretraining: bool) -> Result<()> {
-        if pretraining && self.ema_teacher > 0.0 {
-            let reason = "is not there in pre-training".into();
-            return Err(TrainError::Field { field: "ema_teacher", reason });
+        for (field, set) in [("ema_teacher", self.ema_teacher > 0.0), ("paste", self.paste > 0.0)] {
+            if pretraining && set {
+                return Err(TrainError::Field { field, reason: "is not there in pre-training".into() });
+            }
         }
         let counts = [
             ("steps", self.steps),
@@ -123,6 +134,8 @@ impl TrainConfig {
         for (field, value, good) in [
             ("least_area", self.least_area, self.least_area > 0.0 && self.least_area <= 1.0),
             ("label_smoothing", self.label_smoothing, (0.0..1.0).contains(&self.label_smoothing)),
+            ("paste", self.paste, (0.0..=1.0).contains(&self.paste)),
+            ("colour", self.colour, (0.0..=1.0).contains(&self.colour)),
         ] {
             if !good {
                 return Err(TrainError::Field { field, reason: format!("must be a share, not {value}") });

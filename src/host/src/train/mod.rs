@@ -41,7 +41,7 @@ pub struct StepRecord {
     pub lr: f64,
     /// Image side, px.
     pub px: u32,
-    /// Loss of the largest, the smallest and each random sub-network.
+    /// Loss of the largest, the smallest (if it is trained) and each random sub-network.
     pub losses: Vec<f32>,
     /// Time of the step, waiting for data included, s.
     pub seconds: f64,
@@ -202,6 +202,8 @@ impl Trainer {
             seed: self.config.seed,
             flip: self.config.flip,
             least_area: self.config.least_area,
+            paste: self.config.paste,
+            colour: self.config.colour,
             shuffle: self.config.shuffle,
             ..LoaderOptions::default()
         };
@@ -274,7 +276,7 @@ impl Trainer {
         let device = self.net.params.device().clone();
         let image = Tensor::from_slice(&batch.images, (n, px, px, 3), &device)?;
         let (_, mut rng) = Draws::of(&self.config).step(self.step);
-        let mut sandwich = Sandwich::draw(&self.net.space, self.config.random_subnets, &mut rng);
+        let mut sandwich = Sandwich::draw(&self.net.space, self.config.smallest, self.config.random_subnets, &mut rng);
         sandwich.aux_weight = self.config.aux_weight;
         sandwich.distill = self.config.distill;
         // On a thread of the pool, so that its many short parallel parts need no hand-over each.

@@ -38,7 +38,8 @@ impl<S: Lesson> Validation<S> {
         let exam = S::exam(training, validation, px, config, device)?;
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         rng.set_stream(STREAM);
-        let mut networks = vec![("max".to_owned(), space.max()), ("min".to_owned(), space.min())];
+        let mut networks = vec![("max".to_owned(), space.max())];
+        networks.extend(config.smallest.then(|| ("min".to_owned(), space.min())));
         networks.extend((1..=config.validate_random).map(|i| (format!("random{i}"), space.uniform(&mut rng))));
         Ok(Self { exam, networks })
     }
