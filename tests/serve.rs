@@ -145,10 +145,58 @@ fn what_is_wrong_is_told_with_its_status() {
     assert_eq!(status("GET", "/mask", b"").0, 405);
     assert_eq!(status("GET", "/nothing", b"").0, 404);
     assert_eq!(status("POST", "/mask", &whole).0, 200, "the server goes on");
-    // A request that never ends holds up nobody.
-    let mut slow = TcpStream::connect(&server.address).unwrap();
-    slow.write_all(b"POST /mask HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nab").unwrap();
-    assert_eq!(status("POST", "/mask", &whole).0, 200);
+}
+
+/// Everything that comes until the server closes the connection.
+fn rest_of(stream: &mut TcpStream) -> String {
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).unwrap();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn clients_that_stall_lose_their_places() {
+    let server = server(&["--queue", "1", "--jobs", "1", "--max-seconds", "3"]);
+    let connect = || TcpStream::connect(&server.address).unwrap();
+    let head = b"POST /mask HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n";
+    // Both places: one upload stops, one trickles.
+    let (mut stalled, mut trickling) = (connect(), connect());
+    stalled.write_all(head).unwrap();
+    stalled.write_all(b"ab").unwrap();
+    trickling.write_all(head).unwrap();
+    let start = Instant::now();
+    while health(&server.address)["requests"] != 2 {
+        assert!(start.elapsed() < Duration::from_secs(2), "uploads take places");
+    }
+    let whole = std::fs::read(photo()).unwrap();
+    assert_eq!(request(&server.address, "POST", "/mask", &whole).status, 503);
+    let mut writing = trickling.try_clone().unwrap();
+    let trickle = std::thread::spawn(move || {
+        while writing.write_all(b"x").is_ok() && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
+    assert!(rest_of(&mut stalled).starts_with("HTTP/1.1 408 "));
+    let told = rest_of(&mut trickling);
+    assert!(told.starts_with("HTTP/1.1 408 ") && told.contains("too slowly"), "{told}");
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+    trickle.join().unwrap();
+    assert_eq!(request(&server.address, "POST", "/mask", &whole).status, 200, "their places are free again");
+    // What waits to be told to go on is told so; what never says how long it is, is refused.
+    let mut polite = connect();
+    let head =
+        format!("POST /mask HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", whole.len());
+    polite.write_all(head.as_bytes()).unwrap();
+    let mut told = [0; 25];
+    polite.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    polite.write_all(&whole).unwrap();
+    polite.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(rest_of(&mut polite).starts_with("HTTP/1.1 200 OK\r\n"));
+    let mut chunked = connect();
+    chunked.write_all(b"POST /mask HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    assert!(rest_of(&mut chunked).starts_with("HTTP/1.1 411 "));
 }
 
 #[test]

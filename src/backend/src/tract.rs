@@ -8,8 +8,8 @@ use std::time::Instant;
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan;
-use tract_onnx::tract_hir::infer::Factoid as _;
-use tract_onnx::tract_hir::internal::DimLike as _;
+use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_hir::internal::DimLike;
 
 use crate::{Backend, Error, Result, RuntimeInfo, Session, Values, ValuesMut};
 use crate::{OperatorTime, WARMUP_RUNS, check_size, filled, no_input, no_output, panic_text};
@@ -106,6 +106,7 @@ impl TractSession {
             // Shapes written for an open batch would contradict the fixed one.
             model.set_outlet_fact(outlet, InferenceFact::default()).map_err(load_error)?;
         }
+        check_shapes(&mut model)?;
         let model = model.into_typed().map_err(load_error)?;
         for node in &model.nodes {
             // Optimising folds constants and running fills these, so before either.
@@ -147,6 +148,46 @@ impl TractSession {
         let time = |id: &usize| OperatorTime::new(&nodes[*id].name, nodes[*id].op.name(), std::mem::take(&mut us[*id]));
         Ok(operators.filter_map(time).collect())
     }
+}
+
+/// Infers shapes operator by operator, and stops at the first that is no number.
+///
+/// With inputs of a known size every shape of a network is known. In a damaged file they can contradict each other; tract
+/// makes an expression of that, and those grow by leaps from operator to operator.
+fn check_shapes(model: &mut InferenceModel) -> Result<()> {
+    for id in model.eval_order().map_err(load_error)? {
+        infer_forward(model, id).map_err(load_error)?;
+        let node = model.node(id);
+        for shape in node.outputs.iter().map(|outlet| &outlet.fact.shape) {
+            let known: Vec<TDim> = shape.dims().filter_map(Factoid::concretize).collect();
+            let Ok(known) = known.iter().map(DimLike::to_usize).collect::<std::result::Result<Vec<usize>, _>>() else {
+                let shape = short(format!("{shape:?}"));
+                let reason = "contradicts itself or depends on data";
+                return Err(load_error(format!("the shape of operator `{}` {reason}: {shape}", node.name)));
+            };
+            check_size(&known, || format!("operator `{}`", node.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// What an operator's inputs say of its outputs.
+fn infer_forward(model: &mut InferenceModel, id: usize) -> TractResult<()> {
+    let facts = |facts: TVec<&InferenceFact>| facts.into_iter().cloned().collect::<TVec<_>>();
+    let (inputs, outputs) = (facts(model.node_input_facts(id)?), facts(model.node_output_facts(id)?));
+    let observed = model.node(id).op.observe_outlets(model, model.node(id))?;
+    let observed = observed.into_iter().map(|o| model.outlet_fact(o).cloned()).collect::<TractResult<TVec<_>>>()?;
+    let op = &mut model.node_mut(id).op;
+    // tract checks the same.
+    if op.nboutputs()? != outputs.len() {
+        return Err(TractError::msg(format!("it has {} outputs instead of {}", outputs.len(), op.nboutputs()?)));
+    }
+    let (_, inferred, _) = op.infer(inputs.iter().collect(), outputs.iter().collect(), observed.iter().collect())?;
+    for (slot, fact) in inferred.iter().enumerate() {
+        let fact = fact.unify(&outputs[slot])?;
+        model.set_outlet_fact(OutletId::new(id, slot), fact)?;
+    }
+    Ok(())
 }
 
 /// Contradicting shapes of a damaged file make descriptions of many pages.

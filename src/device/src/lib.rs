@@ -8,7 +8,7 @@
 //! agents, jump hosts and settings, which no library does as well. `INAS_ADB` and `INAS_SSH` name other programs or add
 //! options to them. Files travel through the same connection as commands (`cat`), so a device needs no sftp server.
 
-pub mod bench;
+mod bench;
 mod command;
 pub mod doctor;
 mod elf;
@@ -20,11 +20,11 @@ pub mod session;
 mod target;
 mod transport;
 
-pub use bench::{Bench, Benched, bench_on};
+pub use bench::Benched;
 pub use command::{Limits, Stream, quote};
 pub use error::{Error, Result};
 pub use facts::{Battery, Facts};
-pub use models::{ModelJob, bench_models};
+pub use models::{Found, ModelJob, bench_models};
 pub use session::{Event, Job, profile_on};
 pub use target::{Target, attached};
 pub use transport::{Device, Pushed};

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use inas_profiler::Measurement;
-
-use crate::bench::measure;
+use crate::bench::{Benched, measure};
 use crate::command::Limits;
+use crate::facts::Facts;
 use crate::session::{PROFILER, check_fit, file_name, find_profiler, libraries};
 use crate::transport::Device;
 use crate::{Error, Result};
@@ -24,6 +23,8 @@ pub struct ModelJob {
     pub profiler: Option<PathBuf>,
     /// ONNX Runtime's library for the device.
     pub ort_lib: Option<PathBuf>,
+    /// Leave the program on the device for the next time.
+    pub keep: bool,
     /// Rounds over all models, so that a slow phase of the device falls on no model alone.
     pub rounds: usize,
     /// Longest time of one measurement.
@@ -34,17 +35,34 @@ pub struct ModelJob {
     pub pause: Duration,
 }
 
-/// Measures models on a device in rounds; one measurement a round for each model, in the order of `models`.
+/// What measuring models on a device found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What the device tells of itself.
+    pub facts: Facts,
+    /// One measurement a round for each model, in the order of the models.
+    pub rounds: Vec<Vec<Benched>>,
+}
+
+impl Found {
+    /// The fastest measurement of each model: only a disturbance adds time. Without a round there is none.
+    pub fn fastest(&self) -> impl Iterator<Item = &Benched> {
+        let faster = |a: &&Benched, b: &&Benched| a.latency.median_us.total_cmp(&b.latency.median_us);
+        self.rounds.iter().filter_map(move |rounds| rounds.iter().min_by(faster))
+    }
+}
+
+/// Measures models on a device in rounds.
 ///
-/// Program and models are pushed unless they are there, and removed in the end. A measurement that a cut cable ended is
-/// repeated. `observer` gets the number of finished measurements.
+/// Program and models are pushed unless they are there, and removed in the end, also when measuring failed. A measurement
+/// that a cut cable ended is repeated. `observer` gets the number of finished measurements.
 pub fn bench_models(
     device: &mut dyn Device,
     models: &[PathBuf],
     job: &ModelJob,
     observer: &mut dyn FnMut(usize),
     cancel: &AtomicBool,
-) -> Result<Vec<Vec<Measurement>>> {
+) -> Result<Found> {
     device.connect()?;
     let facts = device.facts()?;
     let program = job.profiler.clone().map_or_else(|| find_profiler(&facts, job.ort_lib.is_some()), Ok)?;
@@ -54,19 +72,35 @@ pub fn bench_models(
     files.extend(
         job.ort_lib.as_deref().map(libraries).unwrap_or_default().into_iter().map(|l| (l.clone(), file_name(&l))),
     );
-    for (file, name) in &files {
+    let measured = push_and_measure(device, &files, models.len(), job, observer, cancel);
+    let left = |name: &str| !(job.keep && name == PROFILER);
+    let names: Vec<&str> = files.iter().map(|f| f.1.as_str()).filter(|name| left(name)).collect();
+    // What was measured counts, even when the device can no longer be tidied up.
+    let _ = device.remove(&names);
+    Ok(Found { facts, rounds: measured? })
+}
+
+fn push_and_measure(
+    device: &mut dyn Device,
+    files: &[(PathBuf, String)],
+    models: usize,
+    job: &ModelJob,
+    observer: &mut dyn FnMut(usize),
+    cancel: &AtomicBool,
+) -> Result<Vec<Vec<Benched>>> {
+    for (file, name) in files {
         through_cuts(device, job, cancel, &mut |device| device.push(file, name).map(drop))?;
     }
-    let mut measured = vec![Vec::with_capacity(job.rounds); models.len()];
+    let mut measured = vec![Vec::with_capacity(job.rounds); models];
     let mut done = 0;
     for round in 0..job.rounds {
-        for n in 0..models.len() {
+        for n in 0..models {
             // Each round starts at another model.
-            let i = (n + round * models.len() / job.rounds.max(1)) % models.len();
+            let i = (n + round * models / job.rounds.max(1)) % models;
             let mut found = None;
             through_cuts(device, job, cancel, &mut |device| {
                 let limits = Limits { silence: job.silence, cancel };
-                found = Some(measure(device, &model_name(i), &job.options, job.ort_lib.as_deref(), &limits)?.latency);
+                found = Some(measure(device, &model_name(i), &job.options, job.ort_lib.as_deref(), &limits)?);
                 Ok(())
             })?;
             measured[i].extend(found);
@@ -74,9 +108,6 @@ pub fn bench_models(
             observer(done);
         }
     }
-    let names: Vec<&str> = files.iter().map(|f| f.1.as_str()).collect();
-    // The measurements are here; files that are left only take room.
-    let _ = device.remove(&names);
     Ok(measured)
 }
 

@@ -14,6 +14,7 @@ fn job(program: PathBuf) -> ModelJob {
         options: vec!["--runtime".into(), "tract".into()],
         profiler: Some(program),
         ort_lib: None,
+        keep: false,
         rounds: 3,
         silence: Duration::from_secs(5),
         reconnect: Duration::from_secs(5),
@@ -41,10 +42,21 @@ fn every_model_is_measured_once_a_round_through_cut_cables() {
     let found =
         bench_models(&mut device, &models, &job(program), &mut |done| last = done, &AtomicBool::new(false)).unwrap();
     assert_eq!(last, 9);
-    for (measured, us) in found.iter().zip([1000.0, 2000.0, 500.0]) {
-        assert_eq!(measured.iter().map(|m| m.median_us).collect::<Vec<_>>(), [us; 3]);
+    for (measured, us) in found.rounds.iter().zip([1000.0, 2000.0, 500.0]) {
+        assert_eq!(measured.iter().map(|m| m.latency.median_us).collect::<Vec<_>>(), [us; 3]);
     }
     assert!(device.files.is_empty(), "files are left: {:?}", device.files.keys());
+}
+
+#[test]
+fn the_program_stays_for_the_next_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, models) = files(&dir);
+    let mut device = MockDevice::new(Script::default());
+    let job = ModelJob { keep: true, rounds: 1, ..job(program) };
+    let found = bench_models(&mut device, &models, &job, &mut |_| (), &AtomicBool::new(false)).unwrap();
+    assert_eq!(found.fastest().map(|b| b.latency.median_us).collect::<Vec<_>>(), [1000.0, 2000.0, 500.0]);
+    assert_eq!(device.files.keys().map(String::as_str).collect::<Vec<_>>(), ["/mock/inas-profiler"]);
 }
 
 #[test]
@@ -55,4 +67,5 @@ fn a_failing_program_tells_its_last_words() {
     let mut device = MockDevice::new(Script { faults, ..Script::default() });
     let error = bench_models(&mut device, &models, &job(program), &mut |_| (), &AtomicBool::new(false)).unwrap_err();
     assert!(matches!(&error, Error::Command { said, .. } if said.contains("no such operator")), "{error}");
+    assert!(device.files.is_empty(), "files are left: {:?}", device.files.keys());
 }

@@ -119,6 +119,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
             out: dir("masks").join(&model.name),
             write: vec![Picture::Mask, Picture::Cutout],
             background: None,
+            smooth: None,
             jobs: NonZero::new(1),
             runtime: args.runtime.clone(),
         };

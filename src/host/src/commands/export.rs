@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::search::SupernetArgs;
-use super::{read_text, write_file};
+use super::{read_file, read_text, write_file};
 use crate::printer::{Hint, Printer};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(super) supernet: SupernetArgs,
-    /// Architecture files (JSON), or a front.json of a search.
+    /// Architecture files (JSON), a front.json of a search, or models that were exported before.
     #[arg(required = true, value_name = "ARCH")]
     pub(super) archs: Vec<PathBuf>,
     /// Of a front, take this many networks spread evenly over its latencies; default: all.
@@ -165,8 +165,15 @@ fn explain(error: ExportError) -> anyhow::Error {
 fn read_architectures(args: &Args) -> anyhow::Result<Vec<Architecture>> {
     let mut archs = Vec::new();
     for path in &args.archs {
-        let json: serde_json::Value =
-            serde_json::from_str(&read_text(path)?).with_context(|| path.display().to_string())?;
+        let text = match path.extension() {
+            Some(onnx) if onnx.eq_ignore_ascii_case("onnx") => {
+                let metadata = inas_graph::metadata(&read_file(path)?)?;
+                let arch = metadata.into_iter().find(|(key, _)| key == "inas.architecture");
+                arch.with_context(|| format!("{} does not tell its architecture", path.display()))?.1
+            }
+            _ => read_text(path)?,
+        };
+        let json: serde_json::Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
         let entries = match json {
             serde_json::Value::Array(entries) => entries,
             one => vec![one],

@@ -12,6 +12,7 @@ mod export;
 mod latency;
 mod lut;
 mod metrics;
+mod on_device;
 mod parity;
 mod profile;
 mod report;

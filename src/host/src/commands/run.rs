@@ -32,6 +32,10 @@ pub(crate) struct Args {
     /// Picture that `--write background` puts behind what is salient.
     #[arg(long, value_name = "FILE")]
     pub(super) background: Option<PathBuf>,
+    /// The photos are frames of a video, in the order of their names: each mask is WEIGHT parts of those before and
+    /// 1 - WEIGHT of its own (0.5 is a start). One after the other.
+    #[arg(long, value_name = "WEIGHT", conflicts_with = "jobs")]
+    pub(super) smooth: Option<f32>,
     /// Photos worked on at once; default: the machine's cores over the runtime's threads.
     #[arg(long, short)]
     pub(super) jobs: Option<NonZero<usize>>,
@@ -101,13 +105,18 @@ impl Job<'_> {
     fn model(&self) -> anyhow::Result<Model> {
         let runtime = self.args.runtime.open()?;
         let loaded = Model::from_bytes(&self.onnx, runtime.as_ref());
-        loaded.with_context(|| format!("cannot load {}", self.name))
+        let mut model = loaded.with_context(|| format!("cannot load {}", self.name))?;
+        model.set_smoothing(self.args.smooth.unwrap_or(0.0))?;
+        Ok(model)
     }
 
     /// Works on the photos with one loaded model a thread.
     fn all(&self, photos: &[PathBuf], printer: Printer) -> anyhow::Result<Outcome> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let jobs = self.args.jobs.map_or(cores / self.args.runtime.threads.max(1), NonZero::get);
+        let mut jobs = self.args.jobs.map_or(cores / self.args.runtime.threads.max(1), NonZero::get);
+        if self.args.smooth.is_some() {
+            jobs = 1;
+        }
         let next = AtomicUsize::new(0);
         let done = Mutex::new(vec![None; photos.len()]);
         let work = || -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use inas_host::serve::{Limits, listen};
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// Largest photo, megapixels.
     #[arg(long, value_name = "MP", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     max_pixels: u32,
+    /// Longest time for a photo to come, and for its picture to go, s.
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    max_seconds: u64,
     #[command(flatten)]
     runtime: RuntimeArgs,
 }
@@ -50,6 +54,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         queue: args.queue,
         max_bytes: args.max_upload as usize * (1 << 20),
         max_pixels: u64::from(args.max_pixels) * 1_000_000,
+        transfer: Duration::from_secs(args.max_seconds),
     };
     let listening = listen(args.listen).with_context(|| format!("cannot listen on {}", args.listen));
     let listening = hint(listening, "another program may have the port: choose one with --listen 127.0.0.1:PORT")?;

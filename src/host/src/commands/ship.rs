@@ -1,19 +1,17 @@
 //! `inas ship`: from a trained supernet and a profile to a measured model, in one command.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use inas_device::{Bench, Target, bench_on};
 use inas_host::export::Format;
 use inas_host::search::SearchConfig;
-use inas_profiler::measure::Protocol;
 use inas_profiler::profile::Profile;
 use inas_space::Architecture;
 use serde_json::{Value, json};
 
+use super::on_device::DeviceArgs;
 use super::search::SupernetArgs;
-use super::{cancel_flag, export, hint, read_file, read_text, search, write_file};
+use super::{export, hint, read_file, read_text, search, write_file};
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -23,9 +21,6 @@ pub(crate) struct Args {
     /// The latency that the shipped network keeps on the device, measured, ms.
     #[arg(long, value_name = "MS")]
     max_latency: f64,
-    /// Device: local, adb, adb:SERIAL, ssh:USER@HOST or ssh:USER@HOST:PORT.
-    #[arg(long, default_value = "local", value_name = "DEVICE")]
-    target: Target,
     /// Folder of the model; a search is kept below it and continued.
     #[arg(long, short, value_name = "DIR")]
     out: PathBuf,
@@ -47,18 +42,11 @@ pub(crate) struct Args {
     /// Put normalisation and rounding into the model: bytes in, a byte mask out.
     #[arg(long)]
     pixels: bool,
-    /// ONNX Runtime's library for the device, when the profile was measured with it.
-    #[arg(long, value_name = "FILE")]
-    ort_lib: Option<PathBuf>,
-    /// `inas-profiler` for the device; default: beside this program, or what scripts/build-device made.
-    #[arg(long, value_name = "FILE")]
-    profiler_bin: Option<PathBuf>,
-    /// Folder on the device to work in.
-    #[arg(long, value_name = "DIR")]
-    remote_folder: Option<String>,
     /// Leave the measuring program on the device for the next time.
     #[arg(long)]
     keep: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// A network of the front with what is known of it.
@@ -70,6 +58,7 @@ struct Candidate {
 
 pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let profile = Profile::read(&args.supernet.profile)?;
+    let target = args.device.target();
     let front = match &args.front {
         Some(front) => front.clone(),
         None => searched(args, printer)?,
@@ -84,7 +73,8 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     for candidate in candidates.iter().take(args.tries) {
         let model = exported(args, candidate, printer)?;
         let path = args.out.join(&model.file);
-        let (device, benched) = measured(args, &profile, &path)?;
+        let found = args.device.measure(&profile, std::slice::from_ref(&path), args.keep, printer)?;
+        let benched = found.fastest().next().context("nothing was measured")?;
         let ms = benched.latency.median_us / 1e3;
         let kept = ms <= args.max_latency;
         printer.result(format_args!(
@@ -92,18 +82,18 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
             path.display(),
             model.f_max,
             model.predicted_ms,
-            args.target,
+            target,
             if kept { "shipped" } else { "too slow, the next one" }
         ))?;
         if kept {
-            with_card(&path, &json!({ "target": args.target.to_string(), "device": device, "measured": benched }))?;
+            with_card(&path, &json!({ "target": target.to_string(), "device": found.facts, "measured": benched }))?;
             printer.note(format_args!("its card: {} (also in the model, `inas.card`)", card_file(&path).display()));
             return Ok(true);
         }
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     let tried = candidates.len().min(args.tries);
-    let failed = anyhow::anyhow!("none of {tried} networks keeps {} ms on {}", args.max_latency, args.target);
+    let failed = anyhow::anyhow!("none of {tried} networks keeps {} ms on {target}", args.max_latency);
     hint(Err(failed), "calibrate the profile (`inas profile calibrate`), allow more, or raise --tries")
 }
 
@@ -114,6 +104,8 @@ fn searched(args: &Args, printer: Printer) -> anyhow::Result<PathBuf> {
     let search = search::Args {
         resume,
         population: args.population,
+        // As many parents as the usual search has for its population.
+        keep: args.population.div_ceil(10),
         iterations: args.iterations,
         max_latency: Some(args.max_latency),
         ..search::Args::usual(args.supernet.clone(), out.clone())
@@ -154,32 +146,6 @@ fn exported(args: &Args, candidate: &Candidate, printer: Printer) -> anyhow::Res
     printer.note(format_args!("exporting {}, predicted {:.2} ms", candidate.arch.hash(), candidate.predicted_ms));
     let models = export::run(&export, Printer::silent())?;
     models.into_iter().next().context("nothing was exported")
-}
-
-/// The latency on the device, in the profile's runtime.
-fn measured(
-    args: &Args,
-    profile: &Profile,
-    model: &Path,
-) -> anyhow::Result<(inas_device::Facts, inas_device::Benched)> {
-    let facts = profile.facts();
-    let with_ort = facts.runtime.name == "onnxruntime";
-    let runtime = if with_ort { "ort" } else { "tract" };
-    let mut options: Vec<String> = ["--runtime", runtime, "--threads"].map(str::to_owned).to_vec();
-    options.push(facts.threads.max(1).to_string());
-    let providers = inas_profiler::backend::ExecutionProvider::of(&facts.runtime);
-    options.extend(providers.iter().flat_map(|p| ["--ep".to_owned(), p.name().to_owned()]));
-    let protocol = Protocol::default();
-    let bench = Bench {
-        model: model.to_owned(),
-        options,
-        profiler: args.profiler_bin.clone(),
-        ort_lib: args.ort_lib.clone(),
-        keep: args.keep,
-        silence: Duration::from_secs_f64(protocol.max_wait_seconds + 4.0 * protocol.max_seconds + 60.0),
-    };
-    let mut device = args.target.open(args.remote_folder.clone())?;
-    Ok(bench_on(device.as_mut(), &bench, cancel_flag())?)
 }
 
 fn card_file(model: &Path) -> PathBuf {

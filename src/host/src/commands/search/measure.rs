@@ -2,20 +2,19 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use inas_device::{ModelJob, Target, bench_models};
+use inas_device::Target;
 use inas_host::evaluate::Evaluator;
 use inas_host::explorer::Measured;
 use inas_host::export::{self, ExportOptions};
 use inas_host::search::Evaluated;
 use inas_host::search::pareto::{self, Point};
-use inas_profiler::backend::ExecutionProvider;
 use inas_profiler::profile::Profile;
 
 use super::SupernetArgs;
-use crate::commands::{cancel_flag, read_text, write_file};
+use crate::commands::on_device::DeviceArgs;
+use crate::commands::{read_text, write_file};
 use crate::printer::Printer;
 
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -24,21 +23,8 @@ pub(crate) struct Options {
     /// Export and measure so many networks of the front, spread evenly, and rank them again.
     #[arg(long, value_name = "N")]
     pub(super) measure: Option<usize>,
-    /// Measure there: local, adb, adb:SERIAL, ssh:USER@HOST or ssh:USER@HOST:PORT.
-    #[arg(long, value_name = "DEVICE", default_value = "local")]
-    pub(super) target: Option<Target>,
-    /// Rounds over the networks; the fastest counts.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub(super) rounds: usize,
-    /// `inas-profiler` for the device; default: beside this program, or what scripts/build-device made.
-    #[arg(long, value_name = "FILE")]
-    pub(super) profiler_bin: Option<PathBuf>,
-    /// Folder on the device to work in.
-    #[arg(long, value_name = "DIR")]
-    pub(super) remote_folder: Option<String>,
-    /// ONNX Runtime's shared library for the device.
-    #[arg(long, value_name = "FILE")]
-    pub(super) ort_lib: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
 }
 
 /// `inas search measure`
@@ -87,25 +73,8 @@ pub(super) fn front_on_device(
         write_file(&file, &exported.onnx)?;
         files.push(file);
     }
-    let target = options.target.clone().unwrap_or(Target::Local);
-    let mut device = target.open(options.remote_folder.clone())?;
-    let job = ModelJob {
-        options: bench_options(profile)?,
-        profiler: options.profiler_bin.clone(),
-        ort_lib: options.ort_lib.clone(),
-        rounds: options.rounds.max(1),
-        silence: Duration::from_mins(5),
-        reconnect: Duration::from_mins(10),
-        pause: Duration::from_secs(1),
-    };
-    let bar = printer.bar("measure", (files.len() * job.rounds) as u64);
-    let found = bench_models(device.as_mut(), &files, &job, &mut |done| bar.set_position(done as u64), cancel_flag())?;
-    bar.finish_and_clear();
-    // Only a disturbance adds time.
-    let fastest = |rounds: &Vec<inas_profiler::Measurement>| {
-        rounds.iter().map(|m| m.median_us).fold(f64::INFINITY, f64::min) / 1e3
-    };
-    let measured_ms: Vec<f64> = found.iter().map(fastest).collect();
+    let found = options.device.measure(profile, &files, false, printer)?;
+    let measured_ms: Vec<f64> = found.fastest().map(|m| m.latency.median_us / 1e3).collect();
     let points: Vec<Point> =
         measured_ms.iter().zip(&chosen).map(|(ms, e)| Point { latency: *ms, score: e.score.f_max }).collect();
     let on_front = pareto::front(&points);
@@ -124,35 +93,8 @@ pub(super) fn front_on_device(
             })
         })
         .collect::<anyhow::Result<_>>()?;
-    tell(out, &rows, &chosen, &target, printer)?;
-    let noisy = found.iter().filter(|rounds| rounds.iter().all(|m| m.noisy)).count();
-    if noisy > 0 {
-        printer.note(format_args!(
-            "warning: the device was busy: {noisy} of {} networks had no quiet round; their latencies are too high",
-            rows.len()
-        ));
-    }
+    tell(out, &rows, &chosen, &options.device.target(), printer)?;
     Ok(rows)
-}
-
-/// Runtime, threads, cores and providers of a profile as options of `inas-profiler bench`.
-fn bench_options(profile: &Profile) -> anyhow::Result<Vec<String>> {
-    let facts = profile.facts();
-    let runtime = match facts.runtime.name.as_str() {
-        "tract" => "tract",
-        "onnxruntime" => "ort",
-        other => anyhow::bail!("the profile was measured with `{other}`, which inas-profiler does not have"),
-    };
-    let mut options: Vec<String> =
-        ["--runtime", runtime, "--threads", &facts.threads.to_string()].map(str::to_owned).into();
-    if !facts.cores.is_empty() {
-        let cores: Vec<String> = facts.cores.iter().map(usize::to_string).collect();
-        options.extend(["--cores".into(), cores.join(",")]);
-    }
-    for provider in ExecutionProvider::of(&facts.runtime) {
-        options.extend(["--ep".into(), provider.name().to_owned()]);
-    }
-    Ok(options)
 }
 
 /// Place of each value in rising order, from 1.
