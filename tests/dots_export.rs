@@ -1,6 +1,8 @@
 //! Exported networks of genotypes in both runtimes against the networks they were written from.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::fmt::Write as _;
+
 use assert_cmd::Command;
 use candle_core::Tensor;
 use inas_dots::Genotype;
@@ -54,7 +56,6 @@ fn difference(runtime: &dyn Backend, (graph, open): (&Graph, bool), image: &Tens
         // A constant output would make any comparison pass.
         assert!(want.iter().any(|v| (v - want[0]).abs() > 1e-2));
         let scale = want.iter().fold(1f32, |m, v| m.max(v.abs()));
-        println!("  {} of {scale}", graph.outputs().nth(i).unwrap().name);
         worst = got.iter().zip(&want).fold(worst, |worst, (a, b)| worst.max((a - b).abs() / scale));
     }
     worst
@@ -161,7 +162,7 @@ fn discs(dir: &std::path::Path, n: u32) -> std::path::PathBuf {
         let mask = image::GrayImage::from_fn(80, 80, |x, y| image::Luma([if inside(x, y) { 255 } else { 0 }]));
         photo.save(dir.join(format!("{i}.png"))).unwrap();
         mask.save(dir.join(format!("{i}-mask.png"))).unwrap();
-        list += &format!("{i}.png {i}-mask.png\n");
+        let _ = writeln!(list, "{i}.png {i}-mask.png");
     }
     let path = dir.join("list.lst");
     std::fs::write(&path, list).unwrap();
