@@ -1,5 +1,5 @@
 //! `inas dots` end to end on generated pictures.
-#![expect(clippy::unwrap_used, clippy::float_cmp, reason = "tests; settings are copied")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 

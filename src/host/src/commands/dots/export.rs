@@ -6,7 +6,6 @@ use candle_core::Tensor;
 use inas_dots::data::noise;
 use inas_dots::net::Network;
 use inas_graph::{Graph, OnnxOptions};
-use inas_host::export::PARITY_TOLERANCE;
 use inas_profiler::Backend;
 use serde_json::json;
 
@@ -14,6 +13,10 @@ use super::super::profile::RuntimeArgs;
 use super::super::write_file;
 use super::network::{Loaded, NetworkArgs};
 use crate::printer::Printer;
+
+/// Allowed difference between a file and its network, over the largest value. Rounding grows with depth: 1.1e-4 was seen
+/// after 14 cells of random weights; a wrong layer changes a map by as much as it holds.
+pub(super) const TOLERANCE: f64 = 5e-4;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -47,8 +50,8 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         let onnx = graph.to_onnx(&OnnxOptions { metadata, dynamic_size: open, ..OnnxOptions::default() })?;
         let difference = difference(runtime.as_ref(), &onnx, &image, &expected)?;
         anyhow::ensure!(
-            difference <= PARITY_TOLERANCE,
-            "{file} differs from the network by {difference:e} (allowed: {PARITY_TOLERANCE:e})"
+            difference <= TOLERANCE,
+            "{file} differs from the network by {difference:e} (allowed: {TOLERANCE:e})"
         );
         let path = args.out.join(file);
         write_file(&path, &onnx)?;

@@ -9,12 +9,11 @@ use inas_dots::segment::{PixelBatch, SegmentConfig, SegmentTrainer};
 use inas_dots::train::Trainer;
 use inas_graph::OnnxOptions;
 use inas_host::data::{Batch, Loader, LoaderOptions, read_list};
-use inas_host::export::PARITY_TOLERANCE;
 use inas_host::train::run_from_toml;
 
 use super::super::profile::RuntimeArgs;
 use super::super::{cancel_flag, read_text, write_file};
-use super::export::difference;
+use super::export::{TOLERANCE, difference};
 use super::{genotype, stopped};
 use crate::printer::Printer;
 
@@ -139,10 +138,7 @@ fn export(args: &Args, trainer: &SegmentTrainer, printer: Printer) -> anyhow::Re
     let graph = trainer.net.graph(px)?;
     let onnx = graph.to_onnx(&OnnxOptions::default())?;
     let difference = difference(args.runtime.open()?.as_ref(), &onnx, &image, &[trainer.net.logits(&image)?])?;
-    anyhow::ensure!(
-        difference <= PARITY_TOLERANCE,
-        "the exported network differs by {difference:e} (allowed: {PARITY_TOLERANCE:e})"
-    );
+    anyhow::ensure!(difference <= TOLERANCE, "the exported network differs by {difference:e} (allowed: {TOLERANCE:e})");
     let path = args.out.join("network.onnx");
     write_file(&path, &onnx)?;
     printer.note(format_args!("  Wrote {}; it differs from the network by {difference:.1e}", path.display()));
