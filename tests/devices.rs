@@ -1,12 +1,14 @@
-//! Profiling over a real adb and a real ssh, on an emulated arm64 device, with the cross-compiled program.
+//! Profiling and shipping over a real adb and a real ssh, on an emulated arm64 device, with the cross-compiled program; the
+//! cross-compiled library in a C program there.
 //!
-//! `scripts/test` makes the device and the program: `scripts/emulated-device cargo test … --test devices -- --ignored`.
+//! `scripts/test` makes the device and what runs on it: `scripts/emulated-device cargo test … --test devices -- --ignored`.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use inas_device::Target;
 use inas_device::session::{DEVICE_FILE, Visit};
 use inas_profiler::Profile;
 
@@ -21,12 +23,25 @@ fn root() -> PathBuf {
     variable("INAS_TEST_ROOT").into()
 }
 
-/// What scripts/build-device made.
-fn program(name: &str) -> PathBuf {
+/// A file of what scripts/build-device made.
+fn built(name: &str, file: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_BIN_EXE_inas")).parent().unwrap().parent().unwrap();
-    let file = target.join("device").join(name).join("inas-profiler");
-    assert!(file.is_file(), "no {}: run scripts/build-device --profile device-test {name}", file.display());
+    let file = target.join("device").join(name).join(file);
+    assert!(
+        file.is_file(),
+        "no {}: run scripts/build-device --with-library --profile device-test {name}",
+        file.display()
+    );
     file
+}
+
+fn program(name: &str) -> PathBuf {
+    built(name, "inas-profiler")
+}
+
+/// Folder of the repository.
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
 fn inas(arguments: &[&str]) -> Command {
@@ -175,5 +190,122 @@ fn devices_and_doctor_tell_what_is_there_and_what_is_wrong() {
     ] {
         let (code, out) = doctor(target, &musl);
         assert!(code == Some(1) && out.contains(found) && out.contains(remedy), "{target}: {out}");
+    }
+}
+
+/// A successful run from the repository's folder; what it printed.
+fn succeed(command: &mut Command) -> String {
+    let output = command.current_dir(repository()).output().unwrap();
+    let (out, err) = words(&output);
+    assert!(output.status.success(), "{command:?}: {out}{err}");
+    out
+}
+
+#[test]
+#[ignore = "needs an emulated device: scripts/test"]
+fn a_network_is_shipped_to_a_phone_and_a_board() {
+    let folder = tempfile::tempdir().unwrap();
+    let (adb, ssh) = (variable("INAS_TEST_ADB"), variable("INAS_TEST_SSH"));
+    succeed(&mut profile(folder.path(), &[&adb], "musl", "5"));
+    let train = ["--quiet", "train", "--run", "nano", "--data", "data/mini/train.lst", "--steps", "2", "--batch", "4"];
+    let mut train = inas(&train);
+    train.args(["--set", "train.warmup_steps=1", "--space"]).arg(folder.path().join("tiny.toml"));
+    succeed(train.arg("-o").arg(folder.path().join("train")));
+
+    let ship = |target: &str, out: &str| {
+        let mut ship = inas(&["ship", "--max-latency", "60000", "--target", target, "--rounds", "2"]);
+        ship.args(["--train-data", "data/mini/train.lst", "--val-data", "data/mini/val.lst", "--calibration", "8"]);
+        ship.arg("--supernet").arg(folder.path().join("train/supernet.safetensors"));
+        ship.arg("--profile").arg(folder.path().join("out")).arg("--profiler-bin").arg(program("musl"));
+        ship.arg("-o").arg(folder.path().join(out));
+        ship
+    };
+    let shipped = |target: &str, out: &str, home: &str, said: &str| {
+        assert!(said.trim_end().ends_with(&format!("on {target}: shipped")), "{said}");
+        let files = std::fs::read_dir(folder.path().join(out)).unwrap().map(|e| e.unwrap().path());
+        let models: Vec<PathBuf> = files.filter(|f| f.extension().is_some_and(|e| e == "onnx")).collect();
+        let [model] = models.as_slice() else { panic!("{models:?}") };
+        let card = std::fs::read(model.with_extension("card.json")).unwrap();
+        let card: serde_json::Value = serde_json::from_slice(&card).unwrap();
+        let found = &card["shipped"];
+        assert_eq!((&found["target"], &found["device"]["machine"]), (&target.into(), &"aarch64".into()));
+        assert!(found["measured"]["latency"]["median_us"].as_f64() > Some(0.0), "{card}");
+        let inside = inas_graph::metadata(&std::fs::read(model).unwrap()).unwrap();
+        let inside = &inside.iter().find(|(key, _)| key == "inas.card").unwrap().1;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(inside).unwrap(), card);
+        assert!(!root().join(home).exists(), "{home} is left on the device");
+    };
+    // Over adb with a search of its own, over ssh with the front that it found.
+    let said = succeed(ship(&adb, "phone").args(["--population", "4", "--iterations", "1"]));
+    shipped(&adb, "phone", "data/local/tmp/inas", &said);
+    let said = succeed(ship(&ssh, "board").arg("--front").arg(folder.path().join("phone/search/front.json")));
+    shipped(&ssh, "board", "home/nano/.cache/inas", &said);
+}
+
+/// Compiles the C example for the device.
+fn compile(zig_target: &str, library: &[&std::ffi::OsStr], to: &Path) {
+    let cross = std::env::var_os("INAS_CROSS").map_or_else(|| repository().join(".cross"), PathBuf::from);
+    let capi = repository().join("src/capi");
+    let mut cc = Command::new(cross.join("bin").join(format!("cc-{zig_target}")));
+    cc.args(["-std=c11", "-O1", "-I"]).arg(capi.join("include")).arg(capi.join("examples/mask.c")).args(library);
+    succeed(cc.arg("-o").arg(to));
+}
+
+#[test]
+#[ignore = "needs an emulated device: scripts/test"]
+fn the_library_gives_a_c_program_the_mask_that_it_gives_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let photo = image::open(repository().join("data/photos/astronaut.jpg")).unwrap().thumbnail(96, 96).into_rgb8();
+    let (width, height) = photo.dimensions();
+    let picture = folder.path().join("photo.ppm");
+    std::fs::write(&picture, [format!("P6 {width} {height} 255\n").as_bytes(), photo.as_raw()].concat()).unwrap();
+    // A tiny one: the device is emulated, and the library not optimised.
+    let model = repository().join("fuzz/corpus/model/tiny-silu.onnx");
+    let backend = inas_runtime::open(inas_runtime::RuntimeKind::Tract, 1, None).unwrap();
+    let wanted = inas_runtime::Model::load(&model, backend.as_ref()).unwrap().run(&photo).unwrap().mask;
+
+    let shared = built("jetson", "libinas_c.so");
+    let device = Target::Ssh { login: "nano@127.0.0.1".into(), port: Some(2222) };
+    assert_eq!(device.to_string(), variable("INAS_TEST_SSH"));
+    let mut device = device.open(None).unwrap();
+    device.connect().unwrap();
+    compile("aarch64-linux-gnu.2.27", &[shared.as_os_str()], &folder.path().join("shared"));
+    let fixed = built("musl", "libinas_c.a");
+    compile(
+        "aarch64-linux-musl",
+        &[fixed.as_os_str(), "-static".as_ref(), "-lunwind".as_ref()],
+        &folder.path().join("static"),
+    );
+    let there: [(&Path, &str); 5] = [
+        (&model, "tiny.onnx"),
+        (&picture, "photo.ppm"),
+        (&shared, "libinas_c.so"),
+        (&folder.path().join("shared"), "shared"),
+        (&folder.path().join("static"), "static"),
+    ];
+    for (file, name) in there {
+        device.push(file, name).unwrap();
+    }
+    for program in ["shared", "static"] {
+        let home = device.folder().to_owned();
+        let said =
+            device.shell(&format!("cd {home} && LD_LIBRARY_PATH=. ./{program} tiny.onnx photo.ppm mask.pgm")).unwrap();
+        assert!(said.contains(&format!("{width} x {height} px in")), "{said}");
+        let mask = folder.path().join("mask.pgm");
+        device.fetch(&format!("{home}/mask.pgm"), &mask).unwrap();
+        let mask = std::fs::read(mask).unwrap();
+        let mask = &mask[mask.len() - wanted.len()..];
+        // Other processors add up in another order.
+        let off = mask.iter().zip(wanted.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(off <= 1, "{program}: a pixel is off by {off}");
+    }
+    let mut names: Vec<&str> = there.iter().map(|(_, name)| *name).collect();
+    names.push("mask.pgm");
+    device.remove(&names).unwrap();
+
+    // What Android's class calls is in it, too.
+    let symbols = succeed(Command::new("readelf").args(["-W", "--dyn-syms"]).arg(&shared));
+    for native in ["Load", "Free", "InputSize", "WarmUp", "SetSmoothing", "Mask"] {
+        assert!(symbols.contains(&format!("Java_inas_SaliencyModel_native{native}")), "{native}: {symbols}");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A [`Backend`] loads ONNX models into [`Session`]s, whose inputs are rewritten and whose outputs are read in place.
 
+mod enlarge;
 mod error;
 #[cfg(feature = "ort")]
 mod onnxruntime;

@@ -11,6 +11,7 @@ use tract_onnx::tract_core::plan;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::DimLike;
 
+use crate::enlarge::by_products;
 use crate::{Backend, Error, Result, RuntimeInfo, Session, Values, ValuesMut};
 use crate::{OperatorTime, WARMUP_RUNS, check_size, filled, no_input, no_output, panic_text};
 
@@ -34,7 +35,9 @@ impl TractBackend {
 
 impl Backend for TractBackend {
     fn info(&self) -> RuntimeInfo {
-        RuntimeInfo { name: RUNTIME.into(), version: VERSION.into(), options: BTreeMap::new() }
+        // Latencies of the forms do not mix.
+        let options = BTreeMap::from([("enlarge".to_owned(), "products".to_owned())]);
+        RuntimeInfo { name: RUNTIME.into(), version: VERSION.into(), options }
     }
 
     fn threads(&self) -> usize {
@@ -114,7 +117,8 @@ impl TractSession {
                 check_size(shape, || format!("operator `{}`", node.name))?;
             }
         }
-        let model = model.into_optimized().map_err(load_error)?;
+        let model = model.into_decluttered().and_then(by_products).and_then(TypedModel::into_optimized);
+        let model = model.map_err(load_error)?;
         let mut output_shapes = Vec::new();
         for i in 0..model.outputs.len() {
             let fact = model.output_fact(i).map_err(load_error)?;

@@ -32,8 +32,8 @@ const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 
 /// How often it is looked whether to stop.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// How long begun requests may take after it was told to stop.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long the last connection, its own, may take.
+const WAKE: Duration = Duration::from_secs(1);
 
 /// Connections beside those of requests in work: being opened, refused or closed.
 const SPARE: usize = 64;
@@ -111,10 +111,10 @@ impl Listening {
         }
         shared.stopped.store(true, Ordering::Relaxed);
         // It waits for a connection: this is one.
-        if TcpStream::connect_timeout(&reachable(self.address), GRACE).is_ok() {
+        if TcpStream::connect_timeout(&reachable(self.address), WAKE).is_ok() {
             let _ = accepting.join();
         }
-        shared.places.wait_until_free(GRACE);
+        shared.places.wait_until_free(limits.transfer);
         Ok(())
     }
 }
