@@ -134,6 +134,7 @@ fn there(
         options,
         profiler: args.device.profiler_bin.clone(),
         ort_lib: args.runtime.ort_lib.clone(),
+        keep: false,
         rounds: args.device.rounds.max(1),
         silence: Duration::from_mins(5),
         reconnect: Duration::from_mins(10),
@@ -141,17 +142,14 @@ fn there(
     };
     let mut device = target.open(args.device.remote_folder.clone())?;
     let bar = printer.bar("profile", (files.len() * job.rounds) as u64);
-    let rounds = bench_models(device.as_mut(), &files, &job, &mut |done| bar.set_position(done as u64), cancel_flag())?;
+    let found = bench_models(device.as_mut(), &files, &job, &mut |done| bar.set_position(done as u64), cancel_flag())?;
     bar.finish_and_clear();
     let mut best = Measured::new();
     let mut lines = String::new();
-    for (key, measured) in models.keys().zip(rounds) {
-        let passes = measured.len();
-        if let Some(measurement) = measured.into_iter().min_by(|a, b| a.median_us.total_cmp(&b.median_us)) {
-            let record = Record { key: key.clone(), measurement, passes, drift: None };
-            lines += &(serde_json::to_string(&record)? + "\n");
-            best.insert(key.clone(), record);
-        }
+    for (key, fastest) in models.keys().zip(found.fastest()) {
+        let record = Record { key: key.clone(), measurement: fastest.latency, passes: job.rounds, drift: None };
+        lines += &(serde_json::to_string(&record)? + "\n");
+        best.insert(key.clone(), record);
     }
     write_file(&args.out.join(RECORDS_FILE), lines.as_bytes())?;
     Ok(best)
