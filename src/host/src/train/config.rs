@@ -20,6 +20,7 @@ pub const RUN_PRESETS: [(&str, &str); 4] = [
 /// How to train. The defaults are the published system's, at a batch that fits one machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a run file")]
 pub struct TrainConfig {
     /// Optimiser steps in all.
     pub steps: usize,
