@@ -142,14 +142,16 @@ impl<K: Key> History<K> {
     }
 }
 
-/// Measures blocks until none is pending. `keep` stores each entry and is told how many blocks of this pass are left;
-/// it returns false to stop.
+/// Stores an entry and is told how many blocks of this pass are left; returns false to stop.
+pub(crate) type Keep<'a, K> = dyn FnMut(&Entry<K>, &History<K>, usize) -> Result<bool> + 'a;
+
+/// Measures blocks until none is pending or `keep` stops.
 pub(crate) fn run<K: Key>(
     keys: &[K],
     plan: &Plan,
     history: &mut History<K>,
     bench: &mut dyn Bench<K>,
-    keep: &mut dyn FnMut(&Entry<K>, &History<K>, usize) -> Result<bool>,
+    keep: &mut Keep<'_, K>,
 ) -> Result<bool> {
     loop {
         let pending = history.pending(keys, plan);
@@ -176,12 +178,7 @@ pub(crate) fn run<K: Key>(
     }
 }
 
-fn note<K: Key>(
-    entry: &Entry<K>,
-    history: &mut History<K>,
-    left: usize,
-    keep: &mut dyn FnMut(&Entry<K>, &History<K>, usize) -> Result<bool>,
-) -> Result<bool> {
+fn note<K: Key>(entry: &Entry<K>, history: &mut History<K>, left: usize, keep: &mut Keep<'_, K>) -> Result<bool> {
     history.push(entry.clone());
     keep(entry, history, left)
 }

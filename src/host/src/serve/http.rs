@@ -187,10 +187,9 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Answer> {
     let mut lengths = values("content-length").map(str::parse);
     let length = match (lengths.next(), lengths.next(), values("transfer-encoding").next()) {
         (Some(Ok(length)), None, None) => Some(length),
-        // Coded otherwise, e.g. in chunks.
-        (None, None, Some(_)) => None,
         (None, None, None) if request.method != Some("POST") => Some(0),
-        (None, None, None) => None,
+        // Not told, or coded otherwise, e.g. in chunks.
+        (None, None, _) => None,
         _ => return Err(Answer::text(400, "the body's length is not told, or told twice")),
     };
     let path = request.path.unwrap_or_default();
