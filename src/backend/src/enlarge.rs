@@ -7,7 +7,7 @@
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::nn::resize::{AxisPlan, Interpolator, Resize};
-#[expect(clippy::wildcard_imports, reason = "macros of operators name many of these")]
+#[allow(clippy::wildcard_imports, reason = "macros of operators name many of these; tests are not linted for it")]
 use tract_onnx::tract_hir::internal::*;
 
 /// Values of a matrix at most; beyond it the product would be the slower form.
