@@ -35,6 +35,22 @@ pub struct ModelJob {
     pub pause: Duration,
 }
 
+impl Default for ModelJob {
+    /// One round without options; five minutes of silence at most and ten for a device to come back.
+    fn default() -> Self {
+        Self {
+            options: Vec::new(),
+            profiler: None,
+            ort_lib: None,
+            keep: false,
+            rounds: 1,
+            silence: Duration::from_mins(5),
+            reconnect: Duration::from_mins(10),
+            pause: Duration::from_secs(1),
+        }
+    }
+}
+
 /// What measuring models on a device found.
 #[derive(Debug, Clone)]
 pub struct Found {

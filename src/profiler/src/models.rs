@@ -7,7 +7,6 @@ use inas_backend::Backend;
 use sha2::{Digest as _, Sha256};
 
 use crate::device::{DeviceFacts, hex16};
-use crate::profile::SCHEMA;
 use crate::records::{Header, Record};
 use crate::run::{LocalBench, Progress, RunOptions, measure_blocks};
 use crate::{Error, Result};
@@ -33,17 +32,8 @@ pub fn profile_models(
         hash.update([0]);
         hash.update(onnx);
     }
-    let header = Header {
-        schema: SCHEMA,
-        fingerprint: DeviceFacts::read().fingerprint(),
-        space_hash: hex16(&hash.finalize()),
-        input_px: px,
-        runtime: backend.info(),
-        threads: backend.threads(),
-        cores: options.cores.clone(),
-        protocol: options.protocol.clone(),
-        seed: options.seed,
-    };
+    let fingerprint = DeviceFacts::read().fingerprint();
+    let header = Header::new(fingerprint, hex16(&hash.finalize()), px, backend, options);
     let onnx = |name: &String| match models.get(name) {
         Some(onnx) => Ok(onnx.clone()),
         None => Err(Error::Protocol { reason: "a model to measure is not there" }),

@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditions::Conditions;
 use crate::measure::{Measurement, Protocol};
-use crate::profile::write_whole;
+use crate::profile::{SCHEMA, write_whole};
+use crate::run::RunOptions;
 use crate::schedule::History;
 use crate::{Error, Result};
-use inas_backend::RuntimeInfo;
+use inas_backend::{Backend, RuntimeInfo};
 
 /// Name of the file.
 pub const RECORDS_FILE: &str = "records.jsonl";
@@ -46,6 +47,29 @@ pub struct Header {
     pub protocol: Protocol,
     /// Seed of weights, inputs and order.
     pub seed: u64,
+}
+
+impl Header {
+    /// Of measuring with `options` on a machine of that fingerprint.
+    pub(crate) fn new(
+        fingerprint: String,
+        space_hash: String,
+        input_px: u32,
+        backend: &dyn Backend,
+        options: &RunOptions,
+    ) -> Self {
+        Self {
+            schema: SCHEMA,
+            fingerprint,
+            space_hash,
+            input_px,
+            runtime: backend.info(),
+            threads: backend.threads(),
+            cores: options.cores.clone(),
+            protocol: options.protocol.clone(),
+            seed: options.seed,
+        }
+    }
 }
 
 /// What tells one block from another: the key of a space's block, or the name of a model.

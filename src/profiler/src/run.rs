@@ -95,17 +95,7 @@ pub fn profile_space(
     let mut keys = space.block_keys(px)?;
     keys.retain(|key| !key.is_identity());
     let device = DeviceFacts::read();
-    let header = Header {
-        schema: SCHEMA,
-        fingerprint: device.fingerprint(),
-        space_hash: space.hash(),
-        input_px: px,
-        runtime: backend.info(),
-        threads: backend.threads(),
-        cores: options.cores.clone(),
-        protocol: options.protocol.clone(),
-        seed: options.seed,
-    };
+    let header = Header::new(device.fingerprint(), space.hash(), px, backend, options);
     let list: Vec<BlockKey> = keys.iter().copied().collect();
     let mut bench = LocalBench::new(space, &list, backend, &options.protocol, options.seed)?;
     let (best, sentinel_us) = measure_blocks(keys, &header, options, &mut bench, observer, cancel)?;

@@ -1,13 +1,12 @@
 //! Where models are measured, and measuring them there.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use inas_device::{Found, ModelJob, Target, bench_models};
-use inas_profiler::backend::ExecutionProvider;
+use inas_device::{Device, Found, ModelJob, Target, bench_models};
 use inas_profiler::profile::Profile;
 
 use super::cancel_flag;
+use super::profile::RuntimeArgs;
 use crate::printer::Printer;
 
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -51,14 +50,9 @@ impl DeviceArgs {
             ort_lib: self.ort_lib.clone(),
             keep,
             rounds: self.rounds.max(1),
-            silence: Duration::from_mins(5),
-            reconnect: Duration::from_mins(10),
-            pause: Duration::from_secs(1),
+            ..ModelJob::default()
         };
-        let bar = printer.bar("measure", (models.len() * job.rounds) as u64);
-        let mut observer = |done| bar.set_position(done as u64);
-        let found = bench_models(device.as_mut(), models, &job, &mut observer, cancel_flag())?;
-        bar.finish_and_clear();
+        let found = bench_with_bar(device.as_mut(), models, &job, "measure", printer)?;
         let noisy = found.rounds.iter().filter(|rounds| rounds.iter().all(|m| m.latency.noisy)).count();
         if noisy > 0 {
             printer.note(format_args!(
@@ -70,22 +64,26 @@ impl DeviceArgs {
     }
 }
 
+/// Measures models on a device under a progress bar of that name.
+pub(crate) fn bench_with_bar(
+    device: &mut dyn Device,
+    models: &[PathBuf],
+    job: &ModelJob,
+    name: &str,
+    printer: Printer,
+) -> anyhow::Result<Found> {
+    let bar = printer.bar(name, (models.len() * job.rounds) as u64);
+    let found = bench_models(device, models, job, &mut |done| bar.set_position(done as u64), cancel_flag())?;
+    bar.finish_and_clear();
+    Ok(found)
+}
+
 /// Runtime, threads, cores and providers of a profile as options of `inas-profiler bench`.
 fn bench_options(profile: &Profile) -> anyhow::Result<Vec<String>> {
-    let facts = profile.facts();
-    let runtime = match facts.runtime.name.as_str() {
-        "tract" => "tract",
-        "onnxruntime" => "ort",
-        other => anyhow::bail!("the profile was measured with `{other}`, which inas-profiler does not have"),
-    };
-    let mut options: Vec<String> =
-        ["--runtime", runtime, "--threads", &facts.threads.to_string()].map(str::to_owned).into();
-    if !facts.cores.is_empty() {
-        let cores: Vec<String> = facts.cores.iter().map(usize::to_string).collect();
+    let mut options = RuntimeArgs::of(profile, None, "inas-profiler")?.options();
+    let cores: Vec<String> = profile.facts().cores.iter().map(usize::to_string).collect();
+    if !cores.is_empty() {
         options.extend(["--cores".into(), cores.join(",")]);
-    }
-    for provider in ExecutionProvider::of(&facts.runtime) {
-        options.extend(["--ep".into(), provider.name().to_owned()]);
     }
     Ok(options)
 }

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use inas_device::{ModelJob, Target, bench_models};
+use inas_device::{ModelJob, Target};
 use inas_dots::net::{Block, Cut};
 use inas_graph::OnnxOptions;
 use inas_profiler::measure::Protocol;
 use inas_profiler::records::{RECORDS_FILE, Record};
-use inas_profiler::{RunOptions, RuntimeKind, profile_models};
+use inas_profiler::{RunOptions, profile_models};
 use serde::Serialize;
 
+use super::super::on_device::bench_with_bar;
 use super::super::profile::RuntimeArgs;
 use super::super::{cancel_flag, write_file};
 use super::network::NetworkArgs;
@@ -126,24 +126,17 @@ fn there(
         write_file(&file, onnx)?;
         files.push(file);
     }
-    let runtime = if args.runtime.runtime == RuntimeKind::Ort { "ort" } else { "tract" };
-    let mut options = ["--runtime", runtime, "--threads"].map(str::to_owned).to_vec();
-    options.extend([args.runtime.threads.to_string(), "--max-runs".into(), args.max_runs.to_string()]);
-    options.extend(args.runtime.providers.iter().flat_map(|p| ["--ep".to_owned(), p.name().to_owned()]));
+    let mut options = args.runtime.options();
+    options.extend(["--max-runs".into(), args.max_runs.to_string()]);
     let job = ModelJob {
         options,
         profiler: args.device.profiler_bin.clone(),
         ort_lib: args.runtime.ort_lib.clone(),
-        keep: false,
         rounds: args.device.rounds.max(1),
-        silence: Duration::from_mins(5),
-        reconnect: Duration::from_mins(10),
-        pause: Duration::from_secs(1),
+        ..ModelJob::default()
     };
     let mut device = target.open(args.device.remote_folder.clone())?;
-    let bar = printer.bar("profile", (files.len() * job.rounds) as u64);
-    let found = bench_models(device.as_mut(), &files, &job, &mut |done| bar.set_position(done as u64), cancel_flag())?;
-    bar.finish_and_clear();
+    let found = bench_with_bar(device.as_mut(), &files, &job, "profile", printer)?;
     let mut best = Measured::new();
     let mut lines = String::new();
     for (key, fastest) in models.keys().zip(found.fastest()) {

@@ -158,16 +158,11 @@ pub(crate) fn open_as(
     printer: Printer,
 ) -> anyhow::Result<Box<dyn backend::Backend>> {
     let facts = profile.facts();
-    let kind = match facts.runtime.name.as_str() {
-        "tract" => RuntimeKind::Tract,
-        "onnxruntime" => RuntimeKind::Ort,
-        other => anyhow::bail!("the profile was measured with `{other}`, which this program does not have"),
-    };
+    let with = RuntimeArgs::of(profile, ort_lib, "this program")?;
     if !facts.cores.is_empty() {
         pin(&CoreChoice::List(facts.cores.iter().copied().collect()), printer)?;
     }
-    let providers = backend::ExecutionProvider::of(&facts.runtime);
-    let runtime = backend::open_with(kind, facts.threads, ort_lib, &providers)?;
+    let runtime = with.open()?;
     let here = DeviceFacts::read().fingerprint();
     let differing = [
         ("machine", facts.fingerprint == here, format!("{} there, {here} here", facts.fingerprint)),
@@ -205,6 +200,27 @@ pub(crate) struct RuntimeArgs {
 }
 
 impl RuntimeArgs {
+    /// What a profile was measured with, for `program`, which must have that runtime.
+    pub(super) fn of(profile: &Profile, ort_lib: Option<&Path>, program: &str) -> anyhow::Result<Self> {
+        let facts = profile.facts();
+        let runtime = match facts.runtime.name.as_str() {
+            "tract" => RuntimeKind::Tract,
+            "onnxruntime" => RuntimeKind::Ort,
+            other => anyhow::bail!("the profile was measured with `{other}`, which {program} does not have"),
+        };
+        let providers = backend::ExecutionProvider::of(&facts.runtime);
+        Ok(Self { runtime, threads: facts.threads, ort_lib: ort_lib.map(Path::to_owned), providers })
+    }
+
+    /// The same for `inas-profiler` on a device, whose library of ONNX Runtime is its own.
+    pub(super) fn options(&self) -> Vec<String> {
+        use clap::ValueEnum as _;
+        let runtime = self.runtime.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        let mut options: Vec<String> = vec!["--runtime".into(), runtime, "--threads".into(), self.threads.to_string()];
+        options.extend(self.providers.iter().flat_map(|p| ["--ep".into(), p.name().to_owned()]));
+        options
+    }
+
     pub(super) fn open(&self) -> anyhow::Result<Box<dyn backend::Backend>> {
         Ok(backend::open_with(self.runtime, self.threads, self.ort_lib.as_deref(), &self.providers)?)
     }

@@ -134,12 +134,8 @@ fn note(name: &str, event: &Event, bars: &MultiProgress, printer: Printer) {
 }
 
 fn job(args: &super::Args, space: &Space, out: PathBuf) -> Job {
-    use clap::ValueEnum as _;
-    let runtime = args.runtime.runtime.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
     let care = &args.care;
-    let mut options: Vec<String> = [
-        ("--runtime", runtime),
-        ("--threads", args.runtime.threads.to_string()),
+    let measuring = [
         ("--max-runs", args.max_runs.to_string()),
         ("--max-seconds", args.max_seconds.to_string()),
         ("--target-ci", care.target_ci.to_string()),
@@ -147,13 +143,11 @@ fn job(args: &super::Args, space: &Space, out: PathBuf) -> Job {
         ("--max-celsius", care.max_celsius.to_string()),
         ("--max-passes", care.max_passes.to_string()),
         ("--seed", args.seed.to_string()),
-    ]
-    .into_iter()
-    .flat_map(|(name, value)| [name.to_owned(), value])
-    .collect();
+    ];
+    let mut options = args.runtime.options();
+    options.extend(measuring.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
     options.extend(args.px.iter().flat_map(|px| ["--px".into(), px.to_string()]));
     options.extend(care.cores.iter().flat_map(|cores| ["--cores".into(), cores.to_string()]));
-    options.extend(args.runtime.providers.iter().flat_map(|p| ["--ep".into(), p.name().to_owned()]));
     // A block may wait for the device to cool, and then be measured as long as it may.
     let silence = Protocol::default().max_wait_seconds + 4.0 * args.max_seconds + 60.0;
     Job {
