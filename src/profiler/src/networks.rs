@@ -11,15 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use crate::measure::{Clock, SystemClock};
 use crate::profile::Profile;
 use crate::rng::Rng as Shuffler;
-use crate::run::{LocalBench, load};
-use crate::{Error, Result, schedule, stats};
+use crate::run::load;
+use crate::{Error, Result, stats};
 use inas_backend::{Backend, Session};
-
-/// Pause between two looks at the sentinel.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-
-/// Looks that count as its own quiet times.
-const LOOKS_KEPT: usize = 1000;
 
 /// Candidates drawn for each network that is wanted.
 const CANDIDATES: usize = 100;
@@ -94,56 +88,59 @@ fn between<R: Rng>(space: &Space, size: f64, rng: &mut R) -> Architecture {
 /// How to measure networks in turns.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Turns {
-    /// Visits to each network at least.
-    pub min_visits: usize,
-    /// Visits at most.
-    pub max_visits: usize,
-    /// A network is done when its two fastest visits agree within this, relative.
-    pub agreement: f64,
+    /// Visits to each network.
+    pub visits: usize,
     /// Timed runs of a visit at least; more until [`Turns::visit_ms`] are over.
     pub runs: usize,
     /// Shortest timed part of a visit, ms.
     pub visit_ms: f64,
     /// Networks that are held in memory and take turns.
     pub together: usize,
-    /// Looks at the sentinel before a visit, 5 ms apart, until the machine is as quiet as when the profile was made.
-    pub looks: usize,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { min_visits: 8, max_visits: 40, agreement: 0.005, runs: 5, visit_ms: 10.0, together: 25, looks: 12 }
+        Self { visits: 40, runs: 3, visit_ms: 20.0, together: 100 }
     }
 }
+
+/// Share of a network's runs that count as undisturbed, percent.
+const QUIET_PERCENT: f64 = 10.0;
 
 /// Latency of a network, microseconds.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Turned {
-    /// Median of the fastest visit.
+    /// What the fastest tenth of its runs kept to.
     pub latency_us: f64,
-    /// Medians of all visits, in order.
-    pub visits_us: Vec<f64>,
+    /// All timed runs, visit by visit.
+    pub visits_us: Vec<Vec<f64>>,
 }
 
 impl Turned {
-    fn new(visits_us: Vec<f64>) -> Self {
-        Self { latency_us: visits_us.iter().copied().reduce(f64::min).unwrap_or(0.0), visits_us }
+    fn new(visits_us: Vec<Vec<f64>>) -> Self {
+        Self { latency_us: quiet_us(&visits_us), visits_us }
     }
 
-    /// How much the second fastest visit was slower than the fastest, relative: what is not known of the latency.
+    /// How much the latencies of every other visit and of the rest differ, relative: what is not known of the latency.
     pub fn spread(&self) -> f64 {
-        let mut sorted = self.visits_us.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get(1).map_or(f64::INFINITY, |second| second / sorted[0] - 1.0)
+        let half = |first: usize| quiet_us(self.visits_us.iter().skip(first).step_by(2));
+        let (a, b) = (half(0), half(1));
+        if a.min(b) > 0.0 { a.max(b) / a.min(b) - 1.0 } else { f64::INFINITY }
     }
 }
 
-/// Measures networks of `space` in turns, as blocks are: each is warmed up and timed briefly, then the next, round
-/// after round in a shuffled order, so that a slow phase of the machine falls on no network alone. The median
-/// of the fastest visit counts, as the fastest measurement of a block does.
+/// The latency in undisturbed moments; 0 without runs.
+fn quiet_us<'a>(visits: impl IntoIterator<Item = &'a Vec<f64>>) -> f64 {
+    let runs: Vec<f64> = visits.into_iter().flatten().copied().collect();
+    if runs.is_empty() { 0.0 } else { stats::percentile(&runs, QUIET_PERCENT) }
+}
+
+/// Measures networks of a profile's space in turns: each is warmed up and timed briefly, then the next, round after round in a
+/// shuffled order, so that a slow phase of the machine falls on no network alone.
 ///
-/// Where the profile has a sentinel, a visit waits briefly for a moment in which it is as fast as it was in quiet times,
-/// so that networks and blocks are measured in the same state of the machine.
+/// Networks need more memory than a core's own cache holds, so that neighbours on the same machine slow them by some
+/// percent nearly all the time and undisturbed moments are short. A low percentile of many visits finds those again;
+/// the fastest of a few visits does not.
 pub fn measure_in_turns(
     profile: &Profile,
     archs: &[Architecture],
@@ -157,26 +154,21 @@ pub fn measure_in_turns(
         let graph = network(space, &archs[i], px, &mut SeededWeights::new(seed))?;
         Ok(graph.to_onnx(&OnnxOptions::default())?)
     };
-    measure_models_in_turns(profile, (archs.len(), &onnx), backend, turns, seed, observer)
+    measure_models_in_turns((archs.len(), &onnx), backend, turns, seed, observer)
 }
 
 /// As [`measure_in_turns`], for any models: how many, and the ONNX file of each, which is asked for when its turn comes.
+/// The observer is told the visits done and to do.
 pub fn measure_models_in_turns(
-    profile: &Profile,
     (count, onnx): (usize, &dyn Fn(usize) -> Result<Vec<u8>>),
     backend: &dyn Backend,
     turns: &Turns,
     seed: u64,
     observer: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Turned>> {
-    if turns.together == 0 {
-        return Err(Error::Protocol { reason: "at least one network must be held in memory" });
+    if turns.together == 0 || turns.visits == 0 || turns.runs == 0 {
+        return Err(Error::Protocol { reason: "visits, runs and networks in memory must be at least 1" });
     }
-    let space = profile.space();
-    let facts = profile.facts();
-    let keys: Vec<_> = profile.rows().keys().copied().filter(|k| !k.is_identity()).collect();
-    let mut bench = LocalBench::new(space, &keys, backend, &facts.protocol, facts.seed)?;
-    let mut looks = Looks { quiet_us: facts.sentinel_us, drift: facts.protocol.drift / 2.0, seen: Vec::new() };
     let clock = SystemClock::default();
     let mut measured = Vec::with_capacity(count);
     // Every n-th network is in a group, so that all groups span the range and no slow phase falls on one end of it.
@@ -186,77 +178,37 @@ pub fn measure_models_in_turns(
         let load_model = |i: usize| -> Result<Box<dyn Session>> { Ok(load(&onnx(i)?, backend, seed)?.0) };
         let mut sessions = of_group.clone().map(load_model).collect::<Result<Vec<_>>>()?;
         let before = measured.len();
-        let mut visit = |i: usize| {
-            for _ in 0..turns.looks {
-                if looks.are_quiet(&mut || bench.sentinel_us())? {
-                    break;
-                }
-                clock.sleep(LOOK_EVERY);
-            }
-            visit(sessions[i].as_mut(), turns, &clock)
-        };
-        let mut observer = |done: usize, _: usize| observer(before + done, count);
-        let turned = in_turns(of_group.len(), turns, seed, &mut visit, &mut observer)?;
+        let mut visit = |i: usize| visit(sessions[i].as_mut(), turns, &clock);
+        let mut observer = |done: usize| observer(before * turns.visits + done, count * turns.visits);
+        let turned = in_turns(of_group.len(), turns.visits, seed, &mut visit, &mut observer)?;
         measured.extend(turned.into_iter().enumerate().map(|(i, t)| (group + i * groups, t)));
     }
     measured.sort_by_key(|m| m.0);
     Ok(measured.into_iter().map(|m| m.1).collect())
 }
 
-/// Whether the machine is as quiet as when the profile was made, by its sentinel.
-struct Looks {
-    /// Sentinel of the profile in quiet times, microseconds.
-    quiet_us: Option<f64>,
-    /// Relative slowness that is still quiet.
-    drift: f64,
-    seen: Vec<f64>,
-}
-
-impl Looks {
-    /// Takes a look. The place of its memory can make this sentinel slower than the profile's was, so its own quiet times
-    /// count where they are slower.
-    fn are_quiet(&mut self, sentinel_us: &mut dyn FnMut() -> Result<f64>) -> Result<bool> {
-        let Some(quiet) = self.quiet_us else { return Ok(true) };
-        let now = sentinel_us()?;
-        if self.seen.len() == LOOKS_KEPT {
-            self.seen.remove(0);
-        }
-        self.seen.push(now);
-        let own = stats::percentile(&self.seen, schedule::QUIET_PERCENT);
-        Ok(now <= quiet.max(own) * (1.0 + self.drift))
-    }
-}
-
-/// Visits `count` things in shuffled rounds until each is known well enough.
+/// Visits `count` things in shuffled rounds.
 fn in_turns(
     count: usize,
-    turns: &Turns,
+    visits: usize,
     seed: u64,
-    visit: &mut dyn FnMut(usize) -> Result<f64>,
-    observer: &mut dyn FnMut(usize, usize),
+    visit: &mut dyn FnMut(usize) -> Result<Vec<f64>>,
+    observer: &mut dyn FnMut(usize),
 ) -> Result<Vec<Turned>> {
-    if turns.min_visits == 0 || turns.max_visits < turns.min_visits || turns.runs == 0 {
-        return Err(Error::Protocol { reason: "visits and runs must be at least 1, and most not fewer than least" });
-    }
-    let mut turned = vec![Turned::default(); count];
-    for round in 0..turns.max_visits {
-        let open = |t: &Turned| t.visits_us.len() < turns.min_visits || t.spread() > turns.agreement;
-        let mut order: Vec<usize> = (0..count).filter(|i| open(&turned[*i])).collect();
-        if order.is_empty() {
-            break;
-        }
+    let mut times = vec![Vec::with_capacity(visits); count];
+    let mut order: Vec<usize> = (0..count).collect();
+    for round in 0..visits {
         Shuffler::new(seed.wrapping_add(round as u64)).shuffle(&mut order);
-        for i in order {
-            let mut visits = std::mem::take(&mut turned[i].visits_us);
-            visits.push((visit(i)? * 1e3).round() / 1e3);
-            turned[i] = Turned::new(visits);
-            observer(turned.iter().filter(|t| !open(t)).count(), count);
+        for (done, i) in order.iter().enumerate() {
+            times[*i].push(visit(*i)?);
+            observer(round * count + done + 1);
         }
     }
-    Ok(turned)
+    Ok(times.into_iter().map(Turned::new).collect())
 }
 
-fn visit(session: &mut dyn Session, turns: &Turns, clock: &dyn Clock) -> Result<f64> {
+/// Times of a visit's runs, microseconds.
+fn visit(session: &mut dyn Session, turns: &Turns, clock: &dyn Clock) -> Result<Vec<f64>> {
     // Runtimes settle in the second run after a pause; the caches hold another network's weights before the first.
     for _ in 0..2 {
         session.run()?;
@@ -268,7 +220,7 @@ fn visit(session: &mut dyn Session, turns: &Turns, clock: &dyn Clock) -> Result<
         session.run()?;
         times.push(clock.now().saturating_sub(start).as_secs_f64() * 1e6);
     }
-    Ok(stats::median(&times))
+    Ok(times)
 }
 
 #[cfg(test)]
@@ -302,36 +254,22 @@ mod tests {
     }
 
     #[test]
-    fn a_sentinel_that_is_always_slower_does_not_hold_up() {
-        let mut looks = Looks { quiet_us: Some(100.0), drift: 0.025, seen: Vec::new() };
-        let mut look = |us: f64| looks.are_quiet(&mut || Ok(us)).unwrap();
-        assert!(look(104.0), "the first look has nothing to compare with but itself");
-        assert!(look(104.5) && !look(140.0) && look(104.2));
-        assert!(look(99.0) && look(102.0), "as quiet as the profile");
-        assert!(Looks { quiet_us: None, drift: 0.0, seen: Vec::new() }.are_quiet(&mut || Ok(9.0)).unwrap());
-    }
-
-    #[test]
-    fn turns_outlast_a_slow_phase() {
-        let turns = Turns { min_visits: 2, max_visits: 9, ..Turns::default() };
+    fn turns_outlast_slow_phases() {
         let mut visits = 0;
-        // The first three rounds are slow and differ from each other.
+        // Two thirds of the time everything is slower, by more and less.
         let mut visit = |i: usize| {
             visits += 1;
-            let slow = if visits <= 30 { 1.5 + 0.02 * f64::from(visits / 10) } else { 1.0 };
-            Ok(100.0 * (i + 1) as f64 * slow)
+            let slow = if visits / 35 % 3 == 0 { 1.0 } else { 1.05 + 0.02 * f64::from(visits % 7) };
+            Ok(vec![100.0 * (i + 1) as f64 * slow; 3])
         };
-        let turned = in_turns(10, &turns, 1, &mut visit, &mut |_, _| {}).unwrap();
+        let mut told = 0;
+        let turned = in_turns(10, 40, 1, &mut visit, &mut |done| told = done).unwrap();
+        assert_eq!(told, 400);
         for (i, t) in turned.iter().enumerate() {
-            assert_eq!((t.latency_us, t.spread()), (100.0 * (i + 1) as f64, 0.0));
-            assert!((4..=6).contains(&t.visits_us.len()), "{t:?}");
+            assert_eq!((t.latency_us, t.spread(), t.visits_us.len()), (100.0 * (i + 1) as f64, 0.0, 40));
         }
-        let mut never = 0.0;
-        let mut visit = |_| {
-            never += 1.0;
-            Ok(never)
-        };
-        let turned = in_turns(1, &turns, 1, &mut visit, &mut |_, _| {}).unwrap();
-        assert_eq!(turned[0].visits_us.len(), 9, "bounded");
+        let halves = Turned::new(vec![vec![100.0], vec![102.0], vec![100.0]]);
+        assert!((halves.spread() - 0.02).abs() < 1e-12);
+        assert_eq!(Turned::new(vec![vec![100.0]]).spread(), f64::INFINITY, "one visit tells nothing of it");
     }
 }

@@ -7,7 +7,7 @@ use inas_space::{BlockKey, Space};
 
 use crate::measure::Protocol;
 use crate::rng::Rng;
-use crate::run::LocalBench;
+use crate::run::{LEAST_PASSES, LocalBench};
 use crate::schedule::Bench as _;
 use crate::{Result, stats};
 use inas_backend::Backend;
@@ -67,7 +67,7 @@ pub fn plan(
         0.0
     };
     let one_pass = stats::mean(&seconds) * keys.len() as f64 + sentinel_s;
-    let passes = if protocol.sentinel_every > 0 { protocol.max_passes } else { 1 };
+    let passes = if protocol.sentinel_every > 0 { protocol.max_passes } else { LEAST_PASSES.min(protocol.max_passes) };
     Ok(Estimate {
         blocks: keys.len(),
         probed: seconds.len(),

@@ -23,6 +23,10 @@ use inas_backend::{Backend, Session};
 /// Samples of the sentinel at each look.
 const SENTINEL_RUNS: usize = 5;
 
+/// Passes over all blocks, each with models loaded anew, where the protocol allows as many: a neighbour that takes caches
+/// and memory slows single blocks by some percent for a moment, which the sentinel does not show.
+pub const LEAST_PASSES: usize = 2;
+
 /// How to profile a space.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
@@ -47,7 +51,7 @@ pub struct Progress<K = BlockKey> {
     pub done: usize,
     /// Blocks to measure in all.
     pub total: usize,
-    /// Blocks of this pass that are left; after the first pass only drifted ones are measured.
+    /// Blocks of this pass that are left; the last passes are over drifted ones only.
     pub left: usize,
     /// The block.
     pub key: K,
@@ -142,6 +146,7 @@ pub(crate) fn measure_blocks<K: Key>(
         seed: options.seed,
         segment: protocol.sentinel_every,
         drift: protocol.drift,
+        least: LEAST_PASSES,
         passes: protocol.max_passes,
     };
     let mut history = std::mem::take(&mut records.history);

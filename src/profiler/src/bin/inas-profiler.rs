@@ -236,7 +236,7 @@ fn profile(args: &ProfileArgs) -> Result<()> {
         }
         last = Some(Instant::now());
         let (elapsed, eta) = (p.elapsed.as_secs_f64(), p.eta.as_secs_f64());
-        let again = if p.done == p.total && p.left > 0 { ", drifted ones again" } else { "" };
+        let again = if p.done == p.total && p.left > 0 { ", again" } else { "" };
         eprintln!(
             "{}/{} blocks{again}, {elapsed:.0} s, {eta:.0} s left: {} {:.3} ms",
             p.done,

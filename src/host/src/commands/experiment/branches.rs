@@ -43,9 +43,11 @@ pub(super) fn run(what: &Branches, args: &Args, page: &mut Page, printer: Printe
         };
         let models = 2 * archs.len();
         let bar = printer.bar("measure", models as u64);
-        let mut observer = |done: usize, _| bar.set_position(done as u64);
-        let turned =
-            measure_models_in_turns(&profile, (models, &onnx), runtime.as_ref(), &TURNS, what.seed, &mut observer)?;
+        let mut observer = |done: usize, of: usize| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+        };
+        let turned = measure_models_in_turns((models, &onnx), runtime.as_ref(), &TURNS, what.seed, &mut observer)?;
         bar.finish_and_clear();
         let ms: Vec<(f64, f64)> =
             turned.chunks(2).map(|pair| (pair[0].latency_us / 1e3, pair[1].latency_us / 1e3)).collect();

@@ -14,18 +14,16 @@ use super::tables::Table;
 use crate::commands::profile::open_as;
 use crate::printer::Printer;
 
-/// Few visits: the machine of an experiment may be busy, and the fastest of them counts.
-pub(super) const TURNS: Turns =
-    Turns { min_visits: 6, max_visits: 12, agreement: 0.01, runs: 5, visit_ms: 10.0, together: 25, looks: 8 };
+/// Few visits: experiments have many networks.
+pub(super) const TURNS: Turns = Turns { visits: 20, runs: 3, visit_ms: 10.0, together: 100 };
 
 pub(super) fn run(what: &Prediction, args: &Args, page: &mut Page, printer: Printer) -> anyhow::Result<()> {
     page.scale(
         &format!(
             "{} random networks spread over the latencies, other than those that the calibration was fitted on, measured \
-             in turns on the device of each profile; the fastest of {} to {} visits counts. Load average {:.1} before.",
+             in turns on the device of each profile, {} visits each. Load average {:.1} before.",
             what.networks,
-            TURNS.min_visits,
-            TURNS.max_visits,
+            TURNS.visits,
             crate::commands::profile::load()
         ),
         false,
@@ -43,7 +41,10 @@ pub(super) fn run(what: &Prediction, args: &Args, page: &mut Page, printer: Prin
             profile.calibration().iter().flat_map(|c| &c.networks).map(|n| n.arch.hash()).collect();
         let archs = spread(space, &profile.table(), px, what.networks, what.seed, &fitted)?;
         let bar = printer.bar("measure", archs.len() as u64);
-        let mut observer = |done: usize, _| bar.set_position(done as u64);
+        let mut observer = |done: usize, of: usize| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+        };
         let turned = measure_in_turns(&profile, &archs, runtime.as_ref(), &TURNS, what.seed, &mut observer)?;
         bar.finish_and_clear();
         let measured: Vec<f64> = turned.iter().map(|t| t.latency_us).collect();

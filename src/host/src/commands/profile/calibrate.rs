@@ -47,7 +47,10 @@ pub(super) fn calibrate(
     let archs = spread(&space, &profile.table(), px, nets, seed, &BTreeSet::new())?;
     let bar = printer.bar("calibrate", archs.len() as u64);
     let before = load();
-    let mut observer = |done: usize, _| bar.set_position(done as u64);
+    let mut observer = |done: usize, of: usize| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    };
     let turned = measure_in_turns(profile, &archs, runtime, &Turns::default(), seed, &mut observer)?;
     bar.finish_and_clear();
     let measured: Vec<_> =

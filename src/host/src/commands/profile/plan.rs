@@ -1,6 +1,7 @@
 //! `inas profile plan`
 
 use inas_profiler::plan::plan;
+use inas_profiler::run::LEAST_PASSES;
 use inas_space::Space;
 
 use super::{CareArgs, RuntimeArgs};
@@ -39,12 +40,13 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         printer.result(serde_json::to_string(&estimate)?)?;
         return Ok(true);
     }
+    let usual = LEAST_PASSES.min(args.care.max_passes);
     printer.result(format_args!(
-        "{} blocks of `{}` at {px} px: about {} for one pass, at most {} when every block is measured {} times\n\
+        "{} blocks of `{}` at {px} px: about {} for {usual} pass(es), at most {} when every block is measured {} times\n\
          probe: {} blocks, their medians known within +-{:.1} % (half of them better); records {} KB",
         estimate.blocks,
         space.name,
-        minutes(estimate.one_pass_s),
+        minutes(estimate.one_pass_s * usual as f64),
         minutes(estimate.longest_s),
         args.care.max_passes,
         estimate.probed,

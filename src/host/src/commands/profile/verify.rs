@@ -48,7 +48,10 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let archs = spread(space, &profile.table(), px, args.nets, args.seed, &fitted)?;
     let bar = printer.bar("verify", archs.len() as u64);
     let before = load();
-    let mut observer = |done: usize, _| bar.set_position(done as u64);
+    let mut observer = |done: usize, of: usize| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    };
     let turned = measure_in_turns(&profile, &archs, runtime.as_ref(), &Turns::default(), args.seed, &mut observer)?;
     bar.finish_and_clear();
     let measured: Vec<f64> = turned.iter().map(|t| t.latency_us).collect();
@@ -109,8 +112,8 @@ impl Page<'_> {
         let spreads: Vec<f64> = self.turned.iter().map(|t| t.spread() * 100.0).collect();
         let visits: usize = self.turned.iter().map(|t| t.visits_us.len()).sum();
         let mut text = format!(
-            "{} fresh networks of `{}` at {} px, {:.2}..{:.2} ms; {} {}, {} thread(s); {visits} visits; the two fastest \
-             visits of a network differ by {:.2} % (median), {:.2} % (90th percentile); load average {:.1} before, {:.1} \
+            "{} fresh networks of `{}` at {} px, {:.2}..{:.2} ms; {} {}, {} thread(s); {visits} visits; the \
+             latencies of a network in one half of them and in the other differ by {:.2} % (median), {:.2} % (90th percentile); load average {:.1} before, {:.1} \
              after\n\n| | MAPE % | bias % | within 5 % | within 10 % | Spearman | Kendall |\n|---|---|---|---|---|---|---|\n",
             self.archs.len(),
             facts.space_name,
