@@ -1,83 +1,145 @@
-//! Times the operators on the CPU: the median of several runs in milliseconds, forward
-//! alone and forward plus backward, and the GFLOP/s of the latter (three times the
-//! forward's multiplications and additions) beside those of a large matrix product, the
-//! measured peak. Operators without products have their GB/s in the forward pass instead:
-//! input read and output written once.
+//! Times the blocks of a training step on the CPU with one thread: forward while recording, then backward.
 //!
-//! glibc returns large blocks to the system after each operator; to time the kernels
-//! rather than page faults set `MALLOC_MMAP_THRESHOLD_=1073741824` and
-//! `MALLOC_TRIM_THRESHOLD_=1073741824`.
+//!     cargo run --release -p inas-nn --example bench_ops [FILTER]
+//!
+//! `GFLOP/s` counts the multiplications and additions of the convolutions alone (the backward pass has twice those of
+//! the forward pass) beside those of a matrix product that lies in cache, the measured peak of one core. `ns/value` is
+//! the time for each value of the result, which shows what norms, activations and passes over memory cost.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::time::Instant;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
-use inas_nn::ops::{self, Activation};
+use candle_core::{Device, Result, Tensor};
+use inas_nn::ops::Activation;
+use inas_nn::tape::{After, Branch, Gate, Gradients, Norm, Tape, Value, Weight};
 
-const RUNS: usize = 15;
+const RUNS: usize = 9;
 
-fn median(mut f: impl FnMut() -> Result<()>) -> Result<f64> {
-    f()?;
-    let mut times = Vec::with_capacity(RUNS);
-    for _ in 0..RUNS {
-        let start = Instant::now();
-        f()?;
-        times.push(start.elapsed().as_secs_f64() * 1e3);
-    }
+fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
-    Ok(times[RUNS / 2])
+    times[times.len() / 2]
 }
 
-fn var(shape: &[usize]) -> Result<Var> {
-    Var::from_tensor(&Tensor::randn(0.0, 1.0, shape, &Device::Cpu)?.to_dtype(DType::F32)?)
+fn weight(name: &str, shape: &[usize]) -> Result<Weight> {
+    Ok(Weight { name: name.into(), tensor: Tensor::randn(0f32, 0.1, shape, &Device::Cpu)? })
 }
 
-/// `backward` starts from the sum of the result, as cheap a start as candle has.
-fn bench(name: &str, macs: usize, vars: &[Var], f: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
-    let tracked: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
-    let fixed: Vec<Tensor> = tracked.iter().map(Tensor::detach).collect();
-    let forward = median(|| f(&fixed).map(drop))?;
-    let both = median(|| f(&tracked)?.backward().map(drop))?;
-    let rate = if macs > 0 {
-        format!("{:8.1} GFLOP/s", 6.0 * macs as f64 / both / 1e6)
-    } else {
-        let moved = 4 * (vars[0].elem_count() + f(&fixed)?.elem_count());
-        format!("{:8.1} GB/s", moved as f64 / forward / 1e6)
-    };
-    println!("{name:<44} {forward:>9.2} {both:>9.2} {rate}");
+fn norm(name: &str, c: usize) -> Result<Norm> {
+    let affine = Some((weight(&format!("{name}.gamma"), &[c])?, weight(&format!("{name}.beta"), &[c])?));
+    Ok(Norm { name: name.into(), affine, fixed: None, eps: 1e-5 })
+}
+
+fn after(norm: Option<&Norm>, act: Activation) -> After<'_, f32> {
+    After { norm, residual: None, act }
+}
+
+type Block<'a> = &'a dyn Fn(&mut Tape<f32>, &Value<f32>) -> Result<Value<f32>>;
+
+/// `macs` of the forward pass.
+fn bench(filter: &str, name: &str, macs: usize, x: &[usize], block: Block<'_>) -> Result<()> {
+    if !name.contains(filter) {
+        return Ok(());
+    }
+    let x = weight("x", x)?;
+    let (mut forward, mut backward, mut values) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..=RUNS {
+        let mut tape = Tape::new(true);
+        let x = tape.variable(&x)?;
+        let start = Instant::now();
+        let y = block(&mut tape, &x)?;
+        forward.push(start.elapsed().as_secs_f64());
+        let g = Tensor::ones(&y.dims()[..], candle_core::DType::F32, &Device::Cpu)?;
+        values = g.elem_count();
+        let mut grads = Gradients::new();
+        let start = Instant::now();
+        tape.backward(vec![(y, g)], &mut grads)?;
+        backward.push(start.elapsed().as_secs_f64());
+    }
+    // The first run warms up.
+    let (forward, backward) = (median(forward.split_off(1)), median(backward.split_off(1)));
+    let rate = |macs: usize, s: f64| if macs == 0 { "-".into() } else { format!("{:.1}", 2e-9 * macs as f64 / s) };
+    let per = |s: f64| 1e9 * s / values as f64;
+    println!(
+        "{name:<42} {:>8.2} {:>8.2}   {:>7} {:>7}   {:>7.2} {:>7.2}",
+        1e3 * forward,
+        1e3 * backward,
+        rate(macs, forward),
+        rate(2 * macs, backward),
+        per(forward),
+        per(backward)
+    );
     Ok(())
 }
 
-fn main() -> Result<()> {
-    println!("{:<44} {:>9} {:>9}", "operator", "forward", "fwd+bwd");
-    bench("matrix product 1024 (the peak)", 1 << 30, &[var(&[1024, 1024])?, var(&[1024, 1024])?], |v| {
-        v[0].matmul(&v[1])
+fn blocks(filter: &str) -> Result<()> {
+    println!("{:<42} {:^17}   {:^15}   {:^15}", "", "ms", "GFLOP/s", "ns/value");
+    println!(
+        "{:<42} {:>8} {:>8}   {:>7} {:>7}   {:>7} {:>7}",
+        "block", "forward", "backward", "forward", "backw.", "forward", "backw."
+    );
+    let square = weight("w", &[96, 96, 1, 1])?;
+    bench(filter, "matrix product alone 96 -> 96, in cache", 512 * 96 * 96, &[1, 1, 512, 96], &|tape, x| {
+        tape.pointwise(x, None, &square, 96, after(None, Activation::Identity))
     })?;
-    for (name, h, c, k, stride) in [
-        ("depthwise 3x3 C96 64x64", 64, 96, 3, 1),
-        ("depthwise 9x9 C96 64x64", 64, 96, 9, 1),
-        ("depthwise 9x9 C384 16x16", 16, 384, 9, 1),
-        ("depthwise 3x3 s2 C96 128x128", 128, 96, 3, 2),
-    ] {
-        let macs = 4 * (h / stride) * (h / stride) * c * k * k;
-        bench(name, macs, &[var(&[4, h, h, c])?, var(&[c, 1, k, k])?], |v| {
-            ops::depthwise_conv2d(&v[0], &v[1], stride, 1)
+    for (side, i, o) in
+        [(112, 16, 96), (112, 96, 24), (56, 24, 144), (28, 40, 240), (28, 240, 40), (14, 80, 480), (7, 960, 160)]
+    {
+        let (w, n) = (weight("w", &[o, i, 1, 1])?, norm("n", o)?);
+        let act = if o > i { Activation::Silu } else { Activation::Identity };
+        let name = format!("1x1, norm, {}: {i} -> {o}, {side} px", if o > i { "SiLU" } else { "-" });
+        bench(filter, &name, 4 * side * side * i * o, &[4, side, side, i], &|tape, x| {
+            tape.pointwise(x, None, &w, o, after(Some(&n), act))
         })?;
     }
-    for (name, i, o) in [("pointwise 96->24 64x64", 96, 24), ("pointwise 24->144 64x64", 24, 144)] {
-        let vars = [var(&[4, 64, 64, i])?, var(&[o, i, 1, 1])?];
-        bench(name, 4 * 64 * 64 * i * o, &vars, |v| ops::pointwise_conv(&v[0], &v[1]))?;
+    let (w, n) = (weight("w", &[40, 240, 1, 1])?, norm("n", 40)?);
+    let gate = Gate {
+        reduce: (weight("r", &[64, 240, 1, 1])?, weight("rb", &[64])?),
+        expand: (weight("e", &[240, 64, 1, 1])?, weight("eb", &[240])?),
+        squeezed: 64,
+    };
+    bench(filter, "gate, 1x1, norm: 240 -> 40, 28 px", 4 * 28 * 28 * 240 * 40, &[4, 28, 28, 240], &|tape, x| {
+        tape.pointwise(x, Some(&gate), &w, 40, after(Some(&n), Activation::Identity))
+    })?;
+    for (side, c, stride, kernels) in [
+        (112, 96, 1, &[3][..]),
+        (112, 96, 2, &[3]),
+        (112, 96, 2, &[3, 5, 7, 9]),
+        (56, 144, 1, &[3, 5, 7, 9]),
+        (28, 240, 1, &[9]),
+        (28, 240, 2, &[3, 5, 7]),
+        (14, 480, 1, &[3, 5, 7, 9]),
+        (7, 960, 1, &[3, 5, 7, 9]),
+        (56, 20, 1, &[3, 5]),
+    ] {
+        let w = weight("w", &[c, 1, 9, 9])?;
+        let branch = |&k: &usize| {
+            Ok(Branch {
+                kernel: k,
+                transform: weight(&format!("t{k}"), &[k * k, k * k])?,
+                norm: norm(&format!("n{k}"), c)?,
+            })
+        };
+        let branches = kernels.iter().map(branch).collect::<Result<Vec<_>>>()?;
+        let taps: usize = kernels.iter().map(|k| k * k).sum();
+        let out: usize = side / stride;
+        let name = format!("depthwise {kernels:?} / {stride}, norm, SiLU: {c}, {side} px");
+        bench(filter, &name, 4 * out * out * c * taps, &[4, side, side, c], &|tape, x| {
+            tape.multi_scale(x, &w, &branches, stride, Activation::Silu)
+        })?;
     }
-    let macs = 4 * 128 * 128 * 27 * 32;
-    bench("conv 3x3 s2 3->32 256x256", macs, &[var(&[4, 256, 256, 3])?, var(&[32, 3, 3, 3])?], |v| {
-        ops::conv2d(&v[0].detach(), &v[1], 2, 1)
+    let (w, n) = (weight("w", &[32, 3, 3, 3])?, norm("n", 32)?);
+    bench(filter, "3x3 / 2, norm, SiLU: 3 -> 32, 224 px", 4 * 112 * 112 * 27 * 32, &[4, 224, 224, 3], &|tape, x| {
+        tape.conv(x, &w, 32, 2, after(Some(&n), Activation::Silu))
     })?;
-    let vars = [var(&[4, 128, 128, 96])?, var(&[96])?, var(&[96])?];
-    bench("batch norm + SiLU C96 128x128", 0, &vars, |v| {
-        Ok(ops::batch_norm_train(&v[0], &v[1], &v[2], 1e-5, Activation::Silu)?.0)
-    })?;
-    bench("upsample bilinear x2 C24 64x64", 0, &[var(&[4, 64, 64, 24])?], |v| {
-        ops::upsample_bilinear2d(&v[0], 128, 128, true)
-    })?;
-    bench("zeros + add C96 128x128 (candle's own cost)", 0, &vars[..1], |v| v[0].zeros_like()? + &v[0])
+    let (coarse, wide) = (weight("coarse", &[4, 28, 28, 32])?, weight("wide", &[4, 14, 14, 32])?);
+    bench(filter, "fuse 56 px with 28 and 14 px, 32 channels", 0, &[4, 56, 56, 32], &|tape, x| {
+        let others = [tape.variable(&coarse)?, tape.variable(&wide)?];
+        tape.fuse(std::slice::from_ref(x), &others, (56, 56))
+    })
+}
+
+fn main() -> Result<()> {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(candle_core::Error::wrap)?;
+    pool.install(|| blocks(&filter))
 }

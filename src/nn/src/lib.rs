@@ -18,6 +18,7 @@ mod gemm;
 mod kernel;
 mod pool;
 mod real;
+mod strips;
 
 pub mod gradcheck;
 pub mod ops;

@@ -9,6 +9,9 @@ use crate::real::Real;
 /// Shorter buffers are left to the allocator.
 const SMALL: usize = 1 << 12;
 
+/// Bytes that a buffer starts at a multiple of: loads of whole registers then touch one cache line each.
+const ALIGNMENT: usize = 64;
+
 /// Free buffers of one type by length, and what is in use.
 pub struct Pool<T> {
     state: Mutex<State<T>>,
@@ -61,20 +64,32 @@ impl<T: Real> State<T> {
 #[derive(Debug)]
 pub(crate) struct Buf<T: Real> {
     data: Vec<T>,
+    start: usize,
     len: usize,
 }
 
 impl<T: Real> Buf<T> {
     /// `len` values that the caller overwrites: what they are is not specified.
     pub(crate) fn stale(len: usize) -> Self {
-        let reused = if len < SMALL { None } else { T::pool().lock().take(len) };
-        Self { data: reused.unwrap_or_else(|| vec![T::zero(); len]), len }
+        let room = len + ALIGNMENT / size_of::<T>();
+        let reused = if len < SMALL { None } else { T::pool().lock().take(room) };
+        let data = reused.unwrap_or_else(|| vec![T::zero(); room]);
+        let start = data.as_ptr().align_offset(ALIGNMENT).min(data.len() - len);
+        Self { data, start, len }
     }
 
     pub(crate) fn zeros(len: usize) -> Self {
         let mut buf = Self::stale(len);
         buf.fill(T::zero());
         buf
+    }
+
+    /// Stale values, of this buffer or a larger one in its place.
+    pub(crate) fn at_least(&mut self, len: usize) -> &mut [T] {
+        if self.len < len {
+            *self = Self::stale(len);
+        }
+        &mut self[..len]
     }
 
     pub(crate) fn copy(of: &[T]) -> Self {
@@ -87,7 +102,7 @@ impl<T: Real> Buf<T> {
 impl<T: Real> Drop for Buf<T> {
     fn drop(&mut self) {
         let n = self.data.len();
-        if n >= SMALL {
+        if self.len >= SMALL {
             let mut state = T::pool().lock();
             state.live -= n;
             state.free_len += n;
@@ -99,12 +114,12 @@ impl<T: Real> Drop for Buf<T> {
 impl<T: Real> Deref for Buf<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        &self.data[..self.len]
+        &self.data[self.start..self.start + self.len]
     }
 }
 
 impl<T: Real> DerefMut for Buf<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.data[..self.len]
+        &mut self.data[self.start..self.start + self.len]
     }
 }

@@ -14,6 +14,8 @@ pub trait Real: WithDType + std::iter::Sum {
     type V<S: Simd>: Copy;
     /// Values in one register.
     fn lanes<S: Simd>() -> usize;
+    /// All lanes `v`.
+    fn splat<S: Simd>(s: S, v: Self) -> Self::V<S>;
     /// All lanes zero.
     fn zeros<S: Simd>(s: S) -> Self::V<S>;
     /// `lanes` values, or with `FULL` false at most `lanes` and zeros after them.
@@ -49,6 +51,10 @@ macro_rules! real {
             #[inline(always)]
             fn lanes<S: Simd>() -> usize {
                 S::$lanes
+            }
+            #[inline(always)]
+            fn splat<S: Simd>(s: S, v: Self) -> Self::V<S> {
+                s.$splat(v)
             }
             #[inline(always)]
             fn zeros<S: Simd>(s: S) -> Self::V<S> {

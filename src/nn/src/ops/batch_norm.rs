@@ -268,6 +268,19 @@ impl Moments {
         Self { n: 0, mean: vec![0.0; c], m2: vec![0.0; c] }
     }
 
+    /// Of the first `c` channels that all of these hold one after the other.
+    pub(crate) fn of_channels(groups: impl Iterator<Item = Self>, c: usize) -> Self {
+        let mut all = Self::new(0);
+        for group in groups {
+            all.n = group.n;
+            all.mean.extend(group.mean);
+            all.m2.extend(group.m2);
+        }
+        all.mean.truncate(c);
+        all.m2.truncate(c);
+        all
+    }
+
     pub(crate) fn join(&mut self, n: usize, mean: impl Iterator<Item = f64>, m2: impl Iterator<Item = f64>) {
         let share = n as f64 / (self.n + n) as f64;
         let cross = share * self.n as f64;

@@ -59,36 +59,30 @@ impl Conv {
     fn im2col<T: Real>(&self, x: &[T]) -> Vec<T> {
         let (rows, cols) = self.patches();
         let mut out = vec![T::zero(); rows * cols];
-        self.im2col_into(x, &mut out);
+        out.par_chunks_mut(cols).with_min_len(64).enumerate().for_each(|(i, patch)| self.patch(x, i, patch));
         out
     }
 
-    /// Writes the patches into zeros.
-    pub(crate) fn im2col_into<T: Real>(&self, x: &[T], out: &mut [T]) {
-        let (_, cols) = self.patches();
+    /// One row of the patch matrix, over whatever is in `patch`.
+    pub(crate) fn patch<T: Real>(&self, x: &[T], position: usize, patch: &mut [T]) {
         let (ho, wo) = self.out();
         let Self { h, w, c, k, stride, padding, .. } = *self;
-        out.par_chunks_mut(wo * cols).enumerate().for_each(|(row, out)| {
-            let (img, oy) = (row / ho, row % ho);
-            for (ox, patch) in out.chunks_exact_mut(cols).enumerate() {
-                for ky in 0..k {
-                    let iy = oy * stride + ky;
-                    if iy < padding || iy >= h + padding {
-                        continue;
-                    }
-                    // The taps kx whose column lies inside the image are consecutive.
-                    let first = padding.saturating_sub(ox * stride).min(k);
-                    let last = (w + padding).saturating_sub(ox * stride).min(k);
-                    if first < last {
-                        let ix = ox * stride + first - padding;
-                        let from = ((img * h + iy - padding) * w + ix) * c;
-                        let len = (last - first) * c;
-                        let to = (ky * k + first) * c;
-                        patch[to..to + len].copy_from_slice(&x[from..from + len]);
-                    }
-                }
+        let (img, oy, ox) = (position / (ho * wo), position / wo % ho, position % wo);
+        // The taps kx whose column lies inside the image are consecutive.
+        let first = padding.saturating_sub(ox * stride).min(k);
+        let last = (w + padding).saturating_sub(ox * stride).min(k);
+        for (ky, row) in patch.chunks_exact_mut(k * c).enumerate() {
+            let iy = oy * stride + ky;
+            if iy < padding || iy >= h + padding || first >= last {
+                row.fill(T::zero());
+                continue;
             }
-        });
+            let ix = ox * stride + first - padding;
+            let from = ((img * h + iy - padding) * w + ix) * c;
+            row[..first * c].fill(T::zero());
+            row[first * c..last * c].copy_from_slice(&x[from..][..(last - first) * c]);
+            row[last * c..].fill(T::zero());
+        }
     }
 
     /// Transpose of [`Self::im2col`]: sums every entry back to its pixel.

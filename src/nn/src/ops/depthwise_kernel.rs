@@ -1,30 +1,17 @@
-//! CPU kernels of the depthwise convolution. Channels are the vector; a tile of output
-//! pixels is accumulated in registers over all taps. Weights are `[k, k, C]` here.
+//! Depthwise convolutions on the CPU, forward and backward, of one input with one or several kernels.
+//!
+//! Sixteen channels at a time, a range of rows is walked from top to bottom; every row is packed once for all kernels that
+//! read it (see [`crate::strips`]). Weights are `[k, k, C]` here.
 
-use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::kernel::part_len;
+use crate::pool::Buf;
 use crate::real::Real;
+use crate::strips::{LANES, Plain, Ring, Rows, TILE, Taps, correlate, tap_sums, unpack};
 
-/// Pixels accumulated at once.
-const TILE: usize = 8;
-
-/// Runs the block for every pixel `j` that a tile and `K` taps cover. Written out, since
-/// only then the accumulators stay in registers.
-macro_rules! source_pixels {
-    ($j:ident in $k:ident $body:block) => {
-        source_pixels!(@ $j $k $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-    };
-    (@ $j:ident $k:ident $body:block) => {};
-    (@ $j:ident $k:ident $body:block $at:literal $($more:literal)*) => {
-        if $at < TILE + $k - 1 {
-            let $j: usize = $at;
-            $body
-        }
-        source_pixels!(@ $j $k $body $($more)*);
-    };
-}
+/// Fewest rows of a part: rows around it are packed for its neighbours too.
+const LEAST_ROWS: usize = 14;
 
 /// Shapes of one depthwise convolution.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +27,27 @@ pub(crate) struct Geometry {
     pub(crate) d: usize,
 }
 
+/// Weights `[k k, C]` in blocks of channels, `[blocks, taps, LANES]`, the taps in the order of the list.
+fn blocks<T: Real>(weights: &[T], c: usize, taps: &(impl Iterator<Item = usize> + Clone)) -> Buf<T> {
+    let mut out = Buf::zeros(c.div_ceil(LANES) * taps.clone().count() * LANES);
+    let mut lanes = out.chunks_exact_mut(LANES);
+    for from in (0..c).step_by(LANES) {
+        let len = LANES.min(c - from);
+        for (tap, to) in taps.clone().zip(&mut lanes) {
+            to[..len].copy_from_slice(&weights[tap * c + from..][..len]);
+        }
+    }
+    out
+}
+
+/// How the gradient of every `s`-th pixel of a row is made: from the same taps.
+struct Phase {
+    /// Columns of the kernel, such that the result's gradient is read from left to right.
+    columns: Vec<usize>,
+    /// Column of the gradient that the first one meets at the first pixel.
+    first: isize,
+}
+
 impl Geometry {
     pub(crate) fn ho(&self) -> usize {
         (self.h - 1) / self.s + 1
@@ -53,481 +61,319 @@ impl Geometry {
         self.d * (self.k - 1) / 2
     }
 
-    fn group(&self) -> usize {
-        if self.s == 1 && self.d == 1 { self.k } else { 0 }
+    fn taps(&self) -> Taps {
+        Taps { count: self.k, spread: self.d, step: self.s }
     }
 
-    /// The input row that tap `ky` of output row `oy` reads.
+    /// The input row that tap row `ky` of output row `oy` reads.
     fn input_row(&self, oy: usize, ky: usize) -> Option<usize> {
         let y = (oy * self.s + ky * self.d).checked_sub(self.pad())?;
         (y < self.h).then_some(y)
     }
 
+    /// The output row whose tap row `ky` reads input row `iy`.
+    fn output_row(&self, iy: usize, ky: usize) -> Option<usize> {
+        let y = (iy + self.pad()).checked_sub(ky * self.d)?;
+        (y.is_multiple_of(self.s) && y / self.s < self.ho()).then_some(y / self.s)
+    }
+
+    fn phase(&self, phase: usize) -> Phase {
+        let offset = |kx: usize| (phase + self.pad()) as isize - (kx * self.d) as isize;
+        let s = self.s as isize;
+        let columns: Vec<usize> = (0..self.k).rev().filter(|kx| offset(*kx).rem_euclid(s) == 0).collect();
+        let first = columns.first().map_or(0, |kx| offset(*kx).div_euclid(s));
+        Phase { columns, first }
+    }
+
+    fn plain<'a, T>(&self, x: &'a [T]) -> Plain<'a, T> {
+        Plain { data: x, line: self.w * self.c, c: self.c }
+    }
+
+    fn plain_out<'a, T>(&self, y: &'a [T]) -> Plain<'a, T> {
+        Plain { data: y, line: self.wo() * self.c, c: self.c }
+    }
+
     pub(crate) fn forward<T: Real>(&self, x: &[T], weights: &[T]) -> Vec<T> {
         let mut y = vec![T::zero(); self.n * self.ho() * self.wo() * self.c];
-        self.forward_into(x, weights, &mut y, || (), |(), _| ());
+        forward(&[*self], &self.plain(x), &[weights], &mut [&mut y], || (), |(), _, _, _| ());
         y
-    }
-
-    /// Overwrites `y`, in fixed parts; `see` gets each row while it is in cache, with its part's value of `init`.
-    pub(crate) fn forward_into<T: Real, A: Send>(
-        &self,
-        x: &[T],
-        weights: &[T],
-        y: &mut [T],
-        init: impl Fn() -> A + Sync,
-        see: impl Fn(&mut A, &mut [T]) + Sync,
-    ) -> Vec<A> {
-        let (ho, row_len) = (self.ho(), self.wo() * self.c);
-        let part = part_len(self.n * ho);
-        y.par_chunks_mut(part * row_len)
-            .enumerate()
-            .map(|(p, y)| {
-                let mut seen = init();
-                for (r, dst) in y.chunks_exact_mut(row_len).enumerate() {
-                    self.forward_row(x, weights, p * part + r, dst);
-                    see(&mut seen, dst);
-                }
-                seen
-            })
-            .collect()
-    }
-
-    pub(crate) fn forward_row<T: Real>(&self, x: &[T], weights: &[T], row: usize, dst: &mut [T]) {
-        let (ho, wo, c) = (self.ho(), self.wo(), self.c);
-        {
-            let (img, oy) = (row / ho, row % ho);
-            let mut taps = Vec::with_capacity(self.k * self.k);
-            for ky in 0..self.k {
-                let Some(iy) = self.input_row(oy, ky) else {
-                    continue;
-                };
-                taps.extend((0..self.k).map(|kx| Tap {
-                    row: (img * self.h + iy) * self.w,
-                    dx: (kx * self.d) as isize - self.pad() as isize,
-                    weight: ky * self.k + kx,
-                }));
-            }
-            let run = Run {
-                dst,
-                src: x,
-                weights,
-                w_step: c,
-                w_at: 0,
-                taps: &taps,
-                c,
-                src_w: self.w,
-                first: 0,
-                out_step: 1,
-                count: wo,
-                in_step: self.s,
-                group: self.group(),
-                add: false,
-            };
-            dispatch::<T>(c, run);
-        }
     }
 
     pub(crate) fn input_gradient<T: Real>(&self, g: &[T], weights: &[T]) -> Vec<T> {
         let mut dx = vec![T::zero(); self.n * self.h * self.w * self.c];
-        self.input_gradient_into(g, weights, &mut dx, false);
+        backward(&[*self], None, &[&self.plain_out(g)], &[weights], Some((&mut dx, false)));
         dx
     }
 
-    /// Overwrites `dx`, or adds to it.
-    pub(crate) fn input_gradient_into<T: Real>(&self, g: &[T], weights: &[T], dx: &mut [T], add: bool) {
-        let (ho, wo, c, s) = (self.ho(), self.wo(), self.c, self.s);
-        dx.par_chunks_mut(self.w * c).enumerate().for_each(|(row, dst)| {
-            let (img, iy) = (row / self.h, row % self.h);
-            let mut taps = Vec::with_capacity(self.k * self.k);
-            // Pixels of one phase (column modulo stride) are reached by the same taps.
-            for phase in 0..s.min(self.w) {
-                taps.clear();
-                for ky in (0..self.k).rev() {
-                    let Some(y) = (iy + self.pad()).checked_sub(ky * self.d) else {
-                        continue;
-                    };
-                    if y % s != 0 || y / s >= ho {
-                        continue;
+    /// `[k, k, C]`
+    pub(crate) fn weight_gradient<T: Real>(&self, x: &[T], g: &[T]) -> Vec<T> {
+        backward(&[*self], Some(&self.plain(x)), &[&self.plain_out(g)], &[&[]], None).remove(0)
+    }
+}
+
+/// Rows of the result in a part, whole range.
+fn part(geometry: &Geometry) -> usize {
+    part_len(geometry.n * geometry.ho()).max(LEAST_ROWS)
+}
+
+/// Runs `f` for each block of channels: its number, first channel and channels.
+fn for_blocks(c: usize, mut f: impl FnMut(usize, (usize, usize))) {
+    for (block, from) in (0..c).step_by(LANES).enumerate() {
+        f(block, (from, LANES.min(c - from)));
+    }
+}
+
+fn ring_of_inputs<T: Real>(geometry: &Geometry, pad: usize) -> Ring<T> {
+    let Geometry { w, s, .. } = *geometry;
+    let width = ((geometry.wo().next_multiple_of(TILE) - 1) * s + 2 * pad + 1).max(pad + w);
+    Ring::new(pad, w, width, 2 * pad + 1)
+}
+
+/// Overwrites each `y` with the result of its kernel; the geometries differ in it alone. `see` gets every row of a result
+/// while it is in cache: the part's value of `init`, which kernel, the first channel, how many, and the strip `[wo, LANES]`, which it
+/// may change before it is stored. Parts are fixed; their values come in order.
+pub(crate) fn forward<T: Real, A: Send>(
+    geometries: &[Geometry],
+    x: &dyn Rows<T>,
+    weights: &[&[T]],
+    ys: &mut [&mut [T]],
+    init: impl Fn() -> A + Sync,
+    see: impl Fn(&mut A, usize, (usize, usize), &mut [T]) + Sync,
+) -> Vec<A> {
+    let shape = geometries[0];
+    let (ho, wo, c, h) = (shape.ho(), shape.wo(), shape.c, shape.h);
+    let (part, line) = (part(&shape), wo * c);
+    let weights: Vec<Buf<T>> = geometries.iter().zip(weights).map(|(g, w)| blocks(w, c, &(0..g.k * g.k))).collect();
+    let pad = geometries.iter().map(Geometry::pad).max().unwrap_or(0);
+    by_part(ys, part * line)
+        .into_par_iter()
+        .enumerate()
+        .map(|(p, mut ys)| {
+            let mut seen = init();
+            let mut strip = Buf::zeros(wo.next_multiple_of(TILE) * LANES);
+            let (mut ring, mut taps) = (ring_of_inputs::<T>(&shape, pad), Vec::new());
+            for_blocks(c, |block, channels| {
+                ring.restart();
+                for r in 0..ys[0].len() / line {
+                    let (image, oy) = ((p * part + r) / ho, (p * part + r) % ho);
+                    let centre = oy * shape.s;
+                    let (first, last) = (centre.saturating_sub(pad), (centre + pad).min(h - 1));
+                    ring.hold(x, channels, image * h + first, image * h + last);
+                    for (b, (g, y)) in geometries.iter().zip(&mut ys).enumerate() {
+                        let w = &weights[b][block * g.k * g.k * LANES..];
+                        taps.clear();
+                        taps.extend((0..g.k).filter_map(|ky| {
+                            let row = image * h + g.input_row(oy, ky)?;
+                            Some((ring.at(row, pad - g.pad()), ky * g.k * LANES))
+                        }));
+                        correlate(&mut strip, ring.data(), w, &taps, g.taps(), false);
+                        let strip = &mut strip[..wo * LANES];
+                        see(&mut seen, b, channels, strip);
+                        unpack(strip, (&mut y[r * line..][..line], c), channels, (0, 1), false);
                     }
-                    for kx in (0..self.k).rev() {
-                        let x = (phase + self.pad()) as isize - (kx * self.d) as isize;
-                        if x.rem_euclid(s as isize) == 0 {
-                            taps.push(Tap {
-                                row: (img * ho + y / s) * wo,
-                                dx: x.div_euclid(s as isize),
-                                weight: ky * self.k + kx,
-                            });
+                }
+            });
+            seen
+        })
+        .collect()
+}
+
+/// Gradients: of the weights (`[k, k, C]` each, empty without `x`), and of the input, which is overwritten or added to.
+/// `gs` are the gradients of the results.
+pub(crate) fn backward<T: Real>(
+    geometries: &[Geometry],
+    x: Option<&dyn Rows<T>>,
+    gs: &[&dyn Rows<T>],
+    weights: &[&[T]],
+    dx: Option<(&mut [T], bool)>,
+) -> Vec<Vec<T>> {
+    let shape = geometries[0];
+    let Geometry { n, h, w, c, s, .. } = shape;
+    let (ho, wo, part) = (shape.ho(), shape.wo(), part(&shape));
+    let pad = geometries.iter().map(Geometry::pad).max().unwrap_or(0);
+    let phases: Vec<Vec<Phase>> = geometries.iter().map(|g| (0..s.min(w)).map(|p| g.phase(p)).collect()).collect();
+    let (mut dx, add) = dx.map_or((None, false), |(dx, add)| (Some(dx), add));
+    // For each kernel and phase the weights of the rows of taps that it reads.
+    let flipped: Vec<Vec<Buf<T>>> = if dx.is_none() {
+        Vec::new()
+    } else {
+        let of = |(g, w): (&Geometry, &[T]), p: &Phase| {
+            blocks(w, c, &(0..g.k).flat_map(|ky| p.columns.iter().map(move |kx| ky * g.k + kx)))
+        };
+        let pairs = geometries.iter().zip(weights.iter().copied());
+        pairs.zip(&phases).map(|(pair, phases)| phases.iter().map(|p| of(pair, p)).collect()).collect()
+    };
+    let starts = (0..n * ho).step_by(part);
+    let input_row = |row: usize| if row >= n * ho { n * h } else { row / ho * h + row % ho * s };
+    let pieces: Vec<Option<&mut [T]>> = starts
+        .clone()
+        .map(|row| {
+            let len = (input_row(row + part) - input_row(row)) * w * c;
+            let rest = dx.take()?;
+            let (piece, rest) = rest.split_at_mut(len);
+            dx = Some(rest);
+            Some(piece)
+        })
+        .collect();
+    let sums: Vec<Vec<Buf<T>>> = pieces
+        .into_par_iter()
+        .zip(starts.collect::<Vec<_>>())
+        .map(|(mut dx, start)| {
+            let room = |g: &Geometry| if x.is_some() { c.div_ceil(LANES) * g.k * g.k * LANES } else { 0 };
+            let mut sums: Vec<Buf<T>> = geometries.iter().map(|g| Buf::zeros(room(g))).collect();
+            let mut strip = Buf::zeros(wo.next_multiple_of(TILE) * LANES);
+            let mut inputs = ring_of_inputs::<T>(&shape, pad);
+            let gradient_ring =
+                |g: &Geometry| Ring::new(g.pad(), wo, 2 * g.pad() + wo.next_multiple_of(TILE), 2 * g.pad() + 1);
+            let mut rings: Vec<Ring<T>> = geometries.iter().map(gradient_ring).collect();
+            let (mut rows, mut taps) = (Vec::new(), Vec::new());
+            for_blocks(c, |block, channels| {
+                inputs.restart();
+                rings.iter_mut().for_each(Ring::restart);
+                for r in start..(start + part).min(n * ho) {
+                    let (image, oy) = (r / ho, r % ho);
+                    for ((g, ring), rows) in geometries.iter().zip(&mut rings).zip(gs) {
+                        let (first, last) = (oy.saturating_sub(g.pad()), (oy + g.pad()).min(ho - 1));
+                        ring.hold(*rows, channels, image * ho + first, image * ho + last);
+                    }
+                    if let Some(x) = x {
+                        let (first, last) = ((oy * s).saturating_sub(pad), (oy * s + pad).min(h - 1));
+                        inputs.hold(x, channels, image * h + first, image * h + last);
+                        for ((g, ring), sums) in geometries.iter().zip(&rings).zip(&mut sums) {
+                            let area = g.k * g.k * LANES;
+                            let gradient = &ring.data()[ring.at(r, g.pad())..][..wo.next_multiple_of(TILE) * LANES];
+                            let sums = &mut sums[block * area..][..area];
+                            rows.clear();
+                            let present = (0..g.k).filter_map(|ky| Some((ky, g.input_row(oy, ky)?)));
+                            rows.extend(present.clone().map(|(_, y)| inputs.at(image * h + y, pad - g.pad())));
+                            // The rows of taps that lie inside the image are consecutive.
+                            let first = present.map(|(ky, _)| ky).next().unwrap_or(0);
+                            tap_sums(&mut sums[first * g.k * LANES..], gradient, inputs.data(), &rows, g.taps());
+                        }
+                    }
+                    let Some(dx) = &mut dx else { continue };
+                    for iy in oy * s..h.min((oy + 1) * s) {
+                        let row = image * h + iy - input_row(start);
+                        let line = &mut dx[row * w * c..][..w * c];
+                        for phase in 0..s.min(w) {
+                            let count = (w - phase).div_ceil(s);
+                            let strip = &mut strip[..count.next_multiple_of(TILE) * LANES];
+                            for (b, (g, ring)) in geometries.iter().zip(&rings).enumerate() {
+                                let Phase { columns, first } = &phases[b][phase];
+                                let len = columns.len() * LANES;
+                                let weights = &flipped[b][phase][block * g.k * len..][..g.k * len];
+                                let at = g.pad().saturating_add_signed(*first);
+                                taps.clear();
+                                taps.extend((0..g.k).rev().filter_map(|ky| {
+                                    let row = image * ho + g.output_row(iy, ky)?;
+                                    Some((ring.at(row, at), ky * len))
+                                }));
+                                let of_row = Taps { count: columns.len(), spread: g.d / gcd(g.d, s), step: 1 };
+                                correlate(strip, ring.data(), weights, &taps, of_row, b > 0);
+                            }
+                            unpack(&strip[..count * LANES], (line, c), channels, (phase, s), add);
                         }
                     }
                 }
-                let count = (self.w - phase).div_ceil(s);
-                let run = Run {
-                    dst: &mut *dst,
-                    src: g,
-                    weights,
-                    w_step: c,
-                    w_at: 0,
-                    taps: &taps,
-                    c,
-                    src_w: wo,
-                    first: phase,
-                    out_step: s,
-                    count,
-                    in_step: 1,
-                    group: self.group(),
-                    add,
-                };
-                dispatch::<T>(c, run);
+            });
+            sums
+        })
+        .collect();
+    let mut total: Vec<Buf<T>> = geometries.iter().map(|_| Buf::stale(0)).collect();
+    for part in sums {
+        for (total, sums) in total.iter_mut().zip(part) {
+            if total.is_empty() {
+                *total = sums;
+            } else {
+                crate::kernel::simd(
+                    #[inline(always)]
+                    || total.iter_mut().zip(sums.iter()).for_each(|(t, &s)| *t += s),
+                );
+            }
+        }
+    }
+    let unblocked = |(sums, g): (&Buf<T>, &Geometry)| {
+        let mut out = vec![T::zero(); if sums.is_empty() { 0 } else { g.k * g.k * c }];
+        for_blocks(c, |block, (from, len)| {
+            let sums = &sums[(block * g.k * g.k * LANES).min(sums.len())..];
+            for (to, sums) in out.chunks_exact_mut(c).zip(sums.chunks_exact(LANES)) {
+                to[from..][..len].copy_from_slice(&sums[..len]);
             }
         });
-    }
+        out
+    };
+    total.iter().zip(geometries).map(unblocked).collect()
+}
 
-    /// Gradient of the weights, `[k, k, C]`: partial sums over fixed ranges of output
-    /// rows, then added in order.
-    pub(crate) fn weight_gradient<T: Real>(&self, x: &[T], g: &[T]) -> Vec<T> {
-        let rows = self.n * self.ho();
-        let part = part_len(rows);
-        let parts: Vec<Vec<T>> = (0..rows.div_ceil(part))
-            .into_par_iter()
-            .map(|p| {
-                let mut dw = vec![T::zero(); self.k * self.k * self.c];
-                let rows = p * part..rows.min((p + 1) * part);
-                dispatch::<T>(self.c, WeightRun { dw: &mut dw, dw_step: self.c, dw_at: 0, x, g, rows, geo: *self });
-                dw
-            })
-            .collect();
-        let mut parts = parts.into_iter();
-        let mut sum = parts.next().unwrap_or_default();
-        for p in parts {
-            for (a, b) in sum.iter_mut().zip(p) {
-                *a += b;
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Chunk `i` of every slice, for each `i`.
+fn by_part<'a, T>(slices: &'a mut [&mut [T]], len: usize) -> Vec<Vec<&'a mut [T]>> {
+    let mut out: Vec<Vec<&mut [T]>> = Vec::new();
+    for slice in slices {
+        for (i, chunk) in slice.chunks_mut(len).enumerate() {
+            if out.len() == i {
+                out.push(Vec::new());
             }
-        }
-        sum
-    }
-}
-
-/// Runs `f` with the widest vectors that `c` channels fill.
-fn dispatch<T: Real>(c: usize, f: impl WithSimd<Output = ()>) {
-    #[cfg(target_arch = "x86_64")]
-    if c * size_of::<T>() < 64
-        && let Some(narrow) = pulp::x86::V3::try_new()
-    {
-        return Simd::vectorize(narrow, f);
-    }
-    Arch::new().dispatch(f);
-}
-
-/// One kernel position as seen from a destination row.
-struct Tap {
-    /// Index of the first pixel of the source row.
-    row: usize,
-    /// Source column read for the destination pixel 0.
-    dx: isize,
-    /// Index of the weight.
-    weight: usize,
-}
-
-/// Destination pixels `first + i * out_step`, `i < count`, as sums over the taps of
-/// weight times the source pixel in column `dx + i * in_step`.
-struct Run<'a, T> {
-    dst: &'a mut [T],
-    src: &'a [T],
-    /// Of tap `t` and channel `i`: `t * w_step + w_at + i`, with `w_at` moved along with the channels.
-    weights: &'a [T],
-    w_step: usize,
-    w_at: usize,
-    taps: &'a [Tap],
-    c: usize,
-    src_w: usize,
-    first: usize,
-    out_step: usize,
-    count: usize,
-    in_step: usize,
-    /// The taps come in groups of this many with consecutive `dx`, and both steps are
-    /// one: a source pixel then serves several taps. Zero when it is not so.
-    group: usize,
-    /// Whether the sums are added to what is there.
-    add: bool,
-}
-
-impl<T: Real> WithSimd for Run<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, s: S) {
-        let lanes = T::lanes::<S>();
-        let full = self.c / lanes * lanes;
-        for c0 in (0..full).step_by(lanes) {
-            self.w_at = c0;
-            self.channels::<S, true>(s, c0, lanes);
-        }
-        if full == self.c {
-            return;
-        }
-        if full == 0 {
-            return self.channels::<S, false>(s, 0, self.c);
-        }
-        // The rest, with channels that were done before to make a whole vector: the same values again, or, where
-        // values are added, with weights of zero.
-        let c0 = self.c - lanes;
-        self.w_at = c0;
-        if !self.add {
-            return self.channels::<S, true>(s, c0, lanes);
-        }
-        let mut weights = Vec::with_capacity(self.weights.len() / self.c * lanes);
-        for w in self.weights.chunks_exact(self.c) {
-            weights.extend((c0..self.c).map(|i| if i < full { T::zero() } else { w[i] }));
-        }
-        let mut rest = Run { weights: &weights, w_step: lanes, w_at: 0, ..self };
-        rest.channels::<S, true>(s, c0, lanes);
-    }
-}
-
-impl<T: Real> Run<'_, T> {
-    #[inline(always)]
-    fn channels<S: Simd, const FULL: bool>(&mut self, s: S, c0: usize, len: usize) {
-        let mut i = 0;
-        while i + TILE <= self.count {
-            match self.group {
-                3 => self.slide::<S, FULL, 3>(s, c0, len, i),
-                5 => self.slide::<S, FULL, 5>(s, c0, len, i),
-                7 => self.slide::<S, FULL, 7>(s, c0, len, i),
-                9 => self.slide::<S, FULL, 9>(s, c0, len, i),
-                _ => self.tile::<S, FULL, TILE>(s, c0, len, i),
-            }
-            i += TILE;
-        }
-        while i < self.count {
-            self.tile::<S, FULL, 1>(s, c0, len, i);
-            i += 1;
+            out[i].push(chunk);
         }
     }
+    out
+}
 
-    #[inline(always)]
-    fn tile<S: Simd, const FULL: bool, const N: usize>(&mut self, s: S, c0: usize, len: usize, i: usize) {
-        let (c, step, width) = (self.c, self.in_step, self.src_w as isize);
-        let mut acc = [T::zeros(s); N];
-        if self.add {
-            for (t, acc) in acc.iter_mut().enumerate() {
-                let at = (self.first + (i + t) * self.out_step) * c + c0;
-                *acc = T::load::<S, FULL>(s, &self.dst[at..][..len]);
-            }
-        }
-        for tap in self.taps {
-            let x0 = tap.dx + (i * step) as isize;
-            let x1 = x0 + ((N - 1) * step) as isize;
-            if x1 < 0 || x0 >= width {
-                continue;
-            }
-            let w = T::load::<S, FULL>(s, &self.weights[tap.weight * self.w_step + self.w_at..][..len]);
-            if x0 >= 0 && x1 < width {
-                let src = &self.src[(tap.row + x0 as usize) * c + c0..];
-                for (t, acc) in acc.iter_mut().enumerate() {
-                    *acc = T::vfma(s, T::load::<S, FULL>(s, &src[t * step * c..][..len]), w, *acc);
-                }
-            } else {
-                for (t, acc) in acc.iter_mut().enumerate() {
-                    let x = x0 + (t * step) as isize;
-                    if x >= 0 && x < width {
-                        let src = &self.src[(tap.row + x as usize) * c + c0..][..len];
-                        *acc = T::vfma(s, T::load::<S, FULL>(s, src), w, *acc);
+#[cfg(test)]
+mod tests {
+    use super::Geometry;
+
+    fn values(len: usize, seed: usize) -> Vec<f64> {
+        (0..len).map(|i| (((i + seed) * 7919) % 61) as f64 / 32.0 - 1.0).collect()
+    }
+
+    /// Every shape against the sums of the definition: more and fewer channels than a strip has, widths around a tile's,
+    /// parts that begin inside an image.
+    #[test]
+    fn results_and_gradients_are_the_sums_of_the_definition() {
+        for (n, h, w, c) in [(1, 1, 1, 1), (2, 5, 7, 3), (1, 9, 16, 16), (3, 11, 9, 20), (1, 40, 19, 33)] {
+            for (k, s, d) in [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 3, 1), (3, 1, 2), (3, 2, 2), (5, 1, 1)]
+                .into_iter()
+                .chain([(5, 2, 1), (5, 2, 2), (7, 1, 1), (7, 2, 1), (9, 1, 1), (9, 2, 1), (11, 1, 1), (5, 3, 2)])
+            {
+                let geometry = Geometry { n, h, w, c, k, s, d };
+                let (ho, wo) = (geometry.ho(), geometry.wo());
+                let (x, weights) = (values(n * h * w * c, 1), values(k * k * c, 2));
+                let g = values(n * ho * wo * c, 3);
+                let (mut y, mut dx, mut dw) = (vec![0.0; g.len()], vec![0.0; x.len()], vec![0.0; weights.len()]);
+                for (i, (y, &g)) in y.iter_mut().zip(&g).enumerate() {
+                    let (at, channel) = (i / c, i % c);
+                    let (image, oy, ox) = (at / (ho * wo), at / wo % ho, at % wo);
+                    for tap in 0..k * k {
+                        let inside = |o: usize, t: usize, size: usize| {
+                            (o * s + t * d).checked_sub(geometry.pad()).filter(|v| *v < size)
+                        };
+                        let (Some(iy), Some(ix)) = (inside(oy, tap / k, h), inside(ox, tap % k, w)) else { continue };
+                        let from = ((image * h + iy) * w + ix) * c + channel;
+                        *y += weights[tap * c + channel] * x[from];
+                        dx[from] += weights[tap * c + channel] * g;
+                        dw[tap * c + channel] += x[from] * g;
                     }
                 }
-            }
-        }
-        for (t, &acc) in acc.iter().enumerate() {
-            let to = (self.first + (i + t) * self.out_step) * c + c0;
-            T::store::<S, FULL>(s, &mut self.dst[to..][..len], acc);
-        }
-    }
-}
-
-impl<T: Real> Run<'_, T> {
-    /// A tile whose taps come in groups of `K`: every source pixel is loaded once for all
-    /// the products it takes part in.
-    #[inline(always)]
-    fn slide<S: Simd, const FULL: bool, const K: usize>(&mut self, s: S, c0: usize, len: usize, i: usize) {
-        let start = self.taps.first().map_or(0, |t| t.dx) + i as isize;
-        if start < 0 || start as usize + TILE + K - 1 > self.src_w {
-            self.slide_from::<S, FULL, K, true>(s, c0, len, i, start);
-        } else {
-            self.slide_from::<S, FULL, K, false>(s, c0, len, i, start);
-        }
-    }
-
-    #[inline(always)]
-    fn slide_from<S: Simd, const FULL: bool, const K: usize, const EDGE: bool>(
-        &mut self,
-        s: S,
-        c0: usize,
-        len: usize,
-        i: usize,
-        start: isize,
-    ) {
-        let c = self.c;
-        let mut acc = [T::zeros(s); TILE];
-        if self.add {
-            for (t, acc) in acc.iter_mut().enumerate() {
-                let at = (self.first + i + t) * c + c0;
-                *acc = T::load::<S, FULL>(s, &self.dst[at..][..len]);
-            }
-        }
-        for taps in self.taps.chunks_exact(K) {
-            let w: [T::V<S>; K] = std::array::from_fn(|j| {
-                T::load::<S, FULL>(s, &self.weights[taps[j].weight * self.w_step + self.w_at..][..len])
-            });
-            let row = taps[0].row as isize;
-            source_pixels!(j in K {
-                let at = start + j as isize;
-                if !EDGE || (at >= 0 && at < self.src_w as isize) {
-                    let from = (row + at) as usize * c + c0;
-                    let x = T::load::<S, FULL>(s, &self.src[from..][..len]);
-                    for (t, acc) in acc.iter_mut().enumerate() {
-                        if t <= j && j < t + K {
-                            *acc = T::vfma(s, x, w[j - t], *acc);
-                        }
+                let near = |what: &str, got: &[f64], want: &[f64], tolerance: f64| {
+                    for (i, (a, b)) in got.iter().zip(want).enumerate() {
+                        assert!((a - b).abs() < tolerance, "{what} {i} of {geometry:?}: {a} {b}");
                     }
-                }
-            });
-        }
-        for (t, &acc) in acc.iter().enumerate() {
-            let to = (self.first + i + t) * c + c0;
-            T::store::<S, FULL>(s, &mut self.dst[to..][..len], acc);
-        }
-    }
-}
-
-/// Adds the weight gradient of some output rows to `dw`.
-struct WeightRun<'a, T> {
-    dw: &'a mut [T],
-    dw_step: usize,
-    dw_at: usize,
-    x: &'a [T],
-    g: &'a [T],
-    rows: std::ops::Range<usize>,
-    geo: Geometry,
-}
-
-impl<T: Real> WithSimd for WeightRun<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, s: S) {
-        let lanes = T::lanes::<S>();
-        let c = self.geo.c;
-        let full = c / lanes * lanes;
-        for c0 in (0..full).step_by(lanes) {
-            self.dw_at = c0;
-            self.channels::<S, true>(s, c0, lanes);
-        }
-        if full == 0 {
-            self.channels::<S, false>(s, 0, c);
-        } else if full < c {
-            // A whole vector that ends at the last channel; of its sums only those that are missing are used.
-            let c0 = c - lanes;
-            let mut sums = vec![T::zero(); self.dw.len() / c * lanes];
-            let mut rest = WeightRun {
-                dw: &mut sums,
-                dw_step: lanes,
-                dw_at: 0,
-                x: self.x,
-                g: self.g,
-                rows: self.rows.clone(),
-                geo: self.geo,
-            };
-            rest.channels::<S, true>(s, c0, lanes);
-            for (dw, sums) in self.dw.chunks_exact_mut(c).zip(sums.chunks_exact(lanes)) {
-                dw[full..].copy_from_slice(&sums[full - c0..]);
-            }
-        }
-    }
-}
-
-impl<T: Real> WeightRun<'_, T> {
-    #[inline(always)]
-    fn channels<S: Simd, const FULL: bool>(&mut self, s: S, c0: usize, len: usize) {
-        let geo = self.geo;
-        for row in self.rows.clone() {
-            let (img, oy) = (row / geo.ho(), row % geo.ho());
-            for ky in 0..geo.k {
-                let Some(iy) = geo.input_row(oy, ky) else {
-                    continue;
                 };
-                let src = (img * geo.h + iy) * geo.w;
-                match geo.k {
-                    3 => self.taps::<S, FULL, 3>(s, c0, len, row, src, ky, 0),
-                    5 => self.taps::<S, FULL, 5>(s, c0, len, row, src, ky, 0),
-                    7 => self.taps::<S, FULL, 7>(s, c0, len, row, src, ky, 0),
-                    9 => self.taps::<S, FULL, 9>(s, c0, len, row, src, ky, 0),
-                    k => {
-                        for kx in 0..k {
-                            self.taps::<S, FULL, 1>(s, c0, len, row, src, ky, kx);
-                        }
-                    }
-                }
+                near("result", &geometry.forward(&x, &weights), &y, 1e-10);
+                near("input gradient", &geometry.input_gradient(&g, &weights), &dx, 1e-10);
+                near("weight gradient", &geometry.weight_gradient(&x, &g), &dw, 1e-9);
+                let narrow = |v: &[f64]| -> Vec<f32> { v.iter().map(|&v| v as f32).collect() };
+                let wide = |v: Vec<f32>| -> Vec<f64> { v.into_iter().map(f64::from).collect() };
+                let (x, g, weights) = (narrow(&x), narrow(&g), narrow(&weights));
+                near("result", &wide(geometry.forward(&x, &weights)), &y, 1e-4);
+                near("input gradient", &wide(geometry.input_gradient(&g, &weights)), &dx, 1e-4);
+                near("weight gradient", &wide(geometry.weight_gradient(&x, &g)), &dw, 1e-2);
             }
-        }
-    }
-
-    /// `K` taps of kernel row `ky` from `kx` on.
-    #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "inlined inner loop")]
-    fn taps<S: Simd, const FULL: bool, const K: usize>(
-        &mut self,
-        s: S,
-        c0: usize,
-        len: usize,
-        row: usize,
-        src: usize,
-        ky: usize,
-        kx: usize,
-    ) {
-        let Geometry { w, c, k, s: stride, d, .. } = self.geo;
-        let (wo, pad) = (self.geo.wo(), self.geo.pad());
-        let mut acc = [T::zeros(s); K];
-        for (j, acc) in acc.iter_mut().enumerate() {
-            *acc = T::load::<S, FULL>(s, &self.dw[(ky * k + kx + j) * self.dw_step + self.dw_at..][..len]);
-        }
-        let tiled = if K > 1 && stride == 1 && d == 1 { wo / TILE * TILE } else { 0 };
-        for ox in (0..tiled).step_by(TILE) {
-            let start = ox as isize - pad as isize;
-            let g: [T::V<S>; TILE] =
-                std::array::from_fn(|t| T::load::<S, FULL>(s, &self.g[(row * wo + ox + t) * c + c0..][..len]));
-            source_pixels!(j in K {
-                let at = start + j as isize;
-                if at >= 0 && at < w as isize {
-                    let from = (src + at as usize) * c + c0;
-                    let x = T::load::<S, FULL>(s, &self.x[from..][..len]);
-                    for (tap, acc) in acc.iter_mut().enumerate() {
-                        if tap <= j && j < tap + TILE {
-                            *acc = T::vfma(s, x, g[j - tap], *acc);
-                        }
-                    }
-                }
-            });
-        }
-        for ox in tiled..wo {
-            let g = T::load::<S, FULL>(s, &self.g[(row * wo + ox) * c + c0..][..len]);
-            let x0 = ox * stride + kx * d;
-            if x0 >= pad && x0 + (K - 1) * d < w + pad {
-                let x = &self.x[(src + x0 - pad) * c + c0..];
-                for (j, acc) in acc.iter_mut().enumerate() {
-                    *acc = T::vfma(s, T::load::<S, FULL>(s, &x[j * d * c..][..len]), g, *acc);
-                }
-            } else {
-                for (j, acc) in acc.iter_mut().enumerate() {
-                    let x = x0 + j * d;
-                    if x >= pad && x < w + pad {
-                        let x = &self.x[(src + x - pad) * c + c0..][..len];
-                        *acc = T::vfma(s, T::load::<S, FULL>(s, x), g, *acc);
-                    }
-                }
-            }
-        }
-        for (j, &acc) in acc.iter().enumerate() {
-            T::store::<S, FULL>(s, &mut self.dw[(ky * k + kx + j) * self.dw_step + self.dw_at..][..len], acc);
         }
     }
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::pointwise::{After, Kernel};
 use super::{Tape, Value, Weight, add, prefix};
-use crate::gemm::{Mat, matmul};
+use crate::gemm::{Mat, matmul, transposed};
 use crate::kernel::simd;
 use crate::ops::squeeze::image_sums;
 use crate::pool::Buf;
@@ -15,8 +15,8 @@ impl<T: Real> Tape<T> {
     /// `max(x, 0)`; the slope at zero is zero.
     pub fn relu(&mut self, x: &Value<T>) -> Value<T> {
         let grain = crate::kernel::GRAIN;
-        let mut y = Buf::stale(x.data.len());
-        y.par_chunks_mut(grain).zip(x.data.par_chunks(grain)).for_each(|(y, x)| {
+        let mut y = Buf::stale(x.data().len());
+        y.par_chunks_mut(grain).zip(x.data().par_chunks(grain)).for_each(|(y, x)| {
             simd(
                 #[inline(always)]
                 || {
@@ -26,8 +26,8 @@ impl<T: Real> Tape<T> {
                 },
             );
         });
-        let out = self.value(x.dims, y, None);
-        let (id, x_id, saved) = (out.id, x.id, out.data.clone());
+        let out = self.value(x.dims, y);
+        let (id, x_id, saved) = (out.id, x.id, out.data().clone());
         self.record(move |flow| {
             let Some(mut g) = flow.take(id) else { return Ok(()) };
             let (mut dx, adds) = flow.start(x_id, if x_id.is_some() { g.len() } else { 0 });
@@ -63,11 +63,11 @@ impl<T: Real> Tape<T> {
     pub fn global_mean(&mut self, x: &Value<T>) -> Value<T> {
         let [n, h, w, c] = x.dims;
         let scale = T::of(1.0 / (h * w) as f64);
-        let mut sums = image_sums(&x.data, None, n, c);
+        let mut sums = image_sums(x.data(), None, n, c);
         for s in &mut sums {
             *s *= scale;
         }
-        let out = self.value([n, 1, 1, c], Buf::copy(&sums), None);
+        let out = self.value([n, 1, 1, c], Buf::copy(&sums));
         let (id, x_id) = (out.id, x.id);
         self.record(move |flow| {
             let Some(mut g) = flow.take(id) else { return Ok(()) };
@@ -97,9 +97,9 @@ impl<T: Real> Tape<T> {
         };
         let (matrix, bias) = (prefix::<T>(w, o * i)?, prefix::<T>(b, o)?);
         let mut y = Buf::stale(n * o);
-        matmul(&mut y, o, Mat::new(&x.data, n, i, i), Mat::new(&matrix, o, i, i).t(), false);
+        matmul(&mut y, o, Mat::new(x.data(), n, i, i), Mat::new(&transposed(&matrix, i), i, o, o), false);
         y.chunks_exact_mut(o).for_each(|y| add(y, &bias));
-        let out = self.value([n, 1, 1, o], y, None);
+        let out = self.value([n, 1, 1, o], y);
         let (id, x_id, saved, w, b) = (out.id, x.id, x.saved_for(self.wanted, false), w.clone(), b.clone());
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };

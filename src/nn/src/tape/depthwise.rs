@@ -6,19 +6,18 @@ use candle_core::{Result, bail};
 use rayon::prelude::*;
 
 use super::norm::{Affine, Sums, join};
-use super::pointwise::{See, norm_gradient, total};
-use super::{Flow, Norm, Recipe, Tape, Value, Weight};
-use crate::act::{Act, by_act};
-use crate::gemm::{Mat, matmul};
+use super::passes::{BLOCK, Gradient, See, SumUp, before, mix, shifted, wide};
+use super::source::{InputRows, Source};
+use super::{Flow, Norm, Tape, Value, Weight};
+use crate::act::{Act as _, by_act};
+use crate::gemm::{Mat, matmul, transposed};
 use crate::kernel::{part_len, simd, with_data};
 use crate::ops::Activation;
-use crate::ops::batch_norm::add_wide;
-use crate::ops::depthwise_kernel::Geometry;
+use crate::ops::batch_norm::Moments;
+use crate::ops::depthwise_kernel::{Geometry, backward, forward};
 use crate::pool::Buf;
 use crate::real::Real;
-
-/// Rows handled at once by the elementwise passes.
-const BLOCK: usize = 32;
+use crate::strips::{LANES, Rows};
 
 /// One kernel size of a multi-scale unit.
 #[derive(Debug, Clone)]
@@ -56,44 +55,39 @@ impl<T: Real> Tape<T> {
         let geometries: Vec<Geometry> = branches.iter().map(|b| geometry(b.kernel)).collect();
         let (ho, wo) = (geometries[0].ho(), geometries[0].wo());
         let dims = [n, ho, wo, c];
+        let line = wo * c;
+        let input = x.input();
+        let rows = InputRows { input: &input, w: wd, c };
         let fixed = branches.iter().map(|b| Affine::<T>::fixed(&b.norm, c, share)).collect::<Result<Vec<_>>>()?;
         if let Some(affine) = fixed.into_iter().collect::<Option<Vec<_>>>() {
             // All is linear: one kernel does the work of all.
             let (side, merged) = merge(&crops, &kernels, &affine);
-            let shift = shifts(&affine);
-            let mut y = Buf::stale(n * ho * wo * c);
-            geometry(side).forward_into(
-                &x.data,
-                &merged,
-                &mut y,
-                || (),
-                |(), y| {
-                    by_act!(act, A => simd(#[inline(always)] || shifted::<T, A>(y, &shift)));
-                },
-            );
-            return Ok(self.value(dims, y, None));
+            let shift = lanes(&shifts(&affine));
+            let mut y = Buf::stale(n * ho * line);
+            let see = |(): &mut (), _: usize, (from, _): (usize, usize), strip: &mut [T]| {
+                shifted(strip, &shift[from..][..LANES], act);
+            };
+            forward(&[geometry(side)], &rows, &[&merged], &mut [&mut y], || (), see);
+            return Ok(self.value(dims, y));
         }
-        let mut convolved: Vec<Buf<T>> = branches.iter().map(|_| Buf::stale(n * ho * wo * c)).collect();
-        let part = part_len(n * ho);
-        let seen: Vec<Vec<See<T>>> = transposed(&mut convolved, part * wo * c)
-            .into_par_iter()
-            .enumerate()
-            .map(|(p, mut ys)| {
-                let mut seen: Vec<See<T>> = ys.iter().map(|_| See::new(c)).collect();
-                for r in 0..ys[0].len() / (wo * c) {
-                    for (b, y) in ys.iter_mut().enumerate() {
-                        let y = &mut y[r * wo * c..][..wo * c];
-                        geometries[b].forward_row(&x.data, &kernels[b], p * part + r, y);
-                        seen[b].rows(y);
-                    }
+        let mut convolved: Vec<Buf<T>> = branches.iter().map(|_| Buf::stale(n * ho * line)).collect();
+        let seen = forward(
+            &geometries,
+            &rows,
+            &kernels.iter().map(|k| &k[..]).collect::<Vec<_>>(),
+            &mut convolved.iter_mut().map(|y| &mut y[..]).collect::<Vec<_>>(),
+            || vec![Vec::<See<T>>::new(); branches.len()],
+            |seen, branch, (from, _), strip| {
+                if from / LANES == seen[branch].len() {
+                    seen[branch].push(See::new(LANES));
                 }
-                seen
-            })
-            .collect();
-        let mut moments: Vec<Vec<_>> = branches.iter().map(|_| Vec::new()).collect();
+                seen[branch][from / LANES].rows(strip);
+            },
+        );
+        let mut moments: Vec<Vec<Moments>> = branches.iter().map(|_| Vec::new()).collect();
         for part in seen {
             for (list, see) in moments.iter_mut().zip(part) {
-                list.push(see.total);
+                list.push(Moments::of_channels(see.into_iter().map(See::moments), c));
             }
         }
         let affine = branches
@@ -101,54 +95,35 @@ impl<T: Real> Tape<T> {
             .zip(moments)
             .map(|(b, m)| Affine::batch(self, &b.norm, join(m), share))
             .collect::<Result<Vec<_>>>()?;
-        let (convolved, affine) = (Arc::new(convolved), Arc::new(affine));
-        let recipe: Recipe<T> = {
-            let (convolved, affine) = (convolved.clone(), affine.clone());
-            Arc::new(move || {
-                let mut z = Buf::stale(convolved[0].len());
-                let shift = shifts(&affine);
-                z.par_chunks_mut(BLOCK * c).enumerate().for_each(|(b, z)| {
-                    mix(z, &convolved, &affine, &shift, b * BLOCK * c);
-                    by_act!(act, A => simd(#[inline(always)] || z.iter_mut().for_each(|z| *z = A::f(*z))));
-                });
-                z
-            })
+        let mean = MeanOfNorms {
+            shift: wide(&shifts(&affine)),
+            convolved: Arc::new(convolved),
+            affine: Arc::new(affine),
+            act,
         };
-        let value = recipe();
-        if !self.recording {
-            return Ok(self.value(dims, value, None));
-        }
-        let out = self.value(dims, value, Some(recipe));
+        let (convolved, affine) = (mean.convolved.clone(), mean.affine.clone());
+        let out = self.computed(dims, mean);
         let (id, x_id, saved) = (out.id, x.id, x.saved());
         self.record(move |flow| {
             let Some(mut g) = flow.take(id) else { return Ok(()) };
-            let mut convolved =
-                Arc::try_unwrap(convolved).unwrap_or_else(|shared| shared.iter().map(|d| Buf::copy(d)).collect());
             let sums = all_sums(&convolved, &mut g, &affine, act);
-            let corrections =
-                affine.iter().zip(&sums).map(|(a, s)| a.correction(flow, s)).collect::<Result<Vec<_>>>()?;
-            transposed(&mut convolved, BLOCK * c).into_par_iter().zip(g.par_chunks(BLOCK * c)).for_each(|(ds, g)| {
-                for (d, (a, (k0, k1))) in ds.into_iter().zip(affine.iter().zip(&corrections)) {
-                    simd(
-                        #[inline(always)]
-                        || norm_gradient(d, g, &a.scale, k0, k1),
-                    );
-                }
-            });
-            drop(g);
-            let x = saved.get();
-            for (b, dy) in convolved.iter().enumerate() {
-                let dw = geometries[b].weight_gradient(&x, dy);
-                crops[b].backward(flow, &dw)?;
-            }
-            drop(x);
-            if x_id.is_some() {
-                let (mut dx, mut adds) = flow.start(x_id, n * h * wd * c);
-                for (b, dy) in convolved.into_iter().enumerate() {
-                    geometries[b].input_gradient_into(&dy, &kernels[b], &mut dx, adds);
-                    adds = true;
-                }
-                flow.put(x_id, dx);
+            let gradients = (0..affine.len())
+                .map(|b| {
+                    let correction = affine[b].correction(flow, &sums[b])?;
+                    Ok(Gradient::norm(&convolved[b], &g, &affine[b], &correction).rows(wo))
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let (mut dx, adds) = if x_id.is_some() { flow.start(x_id, n * h * wd * c) } else { (Buf::stale(0), false) };
+            let dws = backward(
+                &geometries,
+                Some(&InputRows { input: &saved, w: wd, c }),
+                &gradients.iter().map(|g| g as &dyn Rows<T>).collect::<Vec<_>>(),
+                &kernels.iter().map(|k| &k[..]).collect::<Vec<_>>(),
+                x_id.is_some().then_some((&mut dx, adds)),
+            );
+            flow.put(x_id, dx);
+            for (crop, dw) in crops.iter().zip(&dws) {
+                crop.backward(flow, dw)?;
             }
             Ok(())
         });
@@ -156,17 +131,34 @@ impl<T: Real> Tape<T> {
     }
 }
 
-/// Chunk `i` of every buffer, for each `i`.
-fn transposed<T: Real>(bufs: &mut [Buf<T>], len: usize) -> Vec<Vec<&mut [T]>> {
-    let mut out: Vec<Vec<&mut [T]>> = Vec::new();
-    for buf in bufs {
-        for (i, chunk) in buf.chunks_mut(len).enumerate() {
-            if out.len() == i {
-                out.push(Vec::new());
-            }
-            out[i].push(chunk);
+/// `act(shift + sum of scale y)` over the branches.
+struct MeanOfNorms<T: Real> {
+    convolved: Arc<Vec<Buf<T>>>,
+    affine: Arc<Vec<Affine<T>>>,
+    /// Sum of the branches', wide.
+    shift: Vec<T>,
+    act: Activation,
+}
+
+impl<T: Real> Source<T> for MeanOfNorms<T> {
+    fn size(&self) -> (usize, usize) {
+        let c = self.affine[0].scale.len();
+        (self.convolved[0].len() / c, c)
+    }
+
+    fn fill(&self, first: usize, to: &mut [T]) {
+        let c = self.affine[0].scale.len();
+        for (b, to) in to.chunks_mut(BLOCK * c).enumerate() {
+            mixed(to, &self.convolved, &self.affine, &self.shift, (first + b * BLOCK) * c);
+            by_act!(self.act, A => simd(#[inline(always)] || to.iter_mut().for_each(|z| *z = A::f(*z))));
         }
     }
+}
+
+/// With zeros after them, up to a whole strip.
+fn lanes<T: Real>(v: &[T]) -> Vec<T> {
+    let mut out = v.to_vec();
+    out.resize(v.len().next_multiple_of(LANES), T::zero());
     out
 }
 
@@ -174,119 +166,42 @@ fn shifts<T: Real>(affine: &[Affine<T>]) -> Vec<T> {
     (0..affine[0].shift.len()).map(|i| T::of(affine.iter().map(|a| a.shift[i].wide()).sum())).collect()
 }
 
-/// `z = shift + sum of scale * d` over some values from `first` on.
-fn mix<T: Real>(z: &mut [T], ds: &[Buf<T>], affine: &[Affine<T>], shift: &[T], first: usize) {
-    let c = shift.len();
+/// `z = shift + sum of scale * d` over some values from `first` on; `shift` is wide.
+fn mixed<T: Real>(z: &mut [T], ds: &[Buf<T>], affine: &[Affine<T>], shift: &[T], first: usize) {
     for (b, (d, a)) in ds.iter().zip(affine).enumerate() {
-        let d = &d[first..][..z.len()];
-        let start = if b == 0 { Some(shift) } else { None };
-        simd(
-            #[inline(always)]
-            || mix_rows(z, d, &a.scale[..c], start),
-        );
-    }
-}
-
-#[inline(always)]
-fn mix_rows<T: Real>(z: &mut [T], d: &[T], scale: &[T], start: Option<&[T]>) {
-    let c = scale.len();
-    if let Some(start) = start {
-        let start = &start[..c];
-        for (z, d) in z.chunks_exact_mut(c).zip(d.chunks_exact(c)) {
-            for i in 0..c {
-                z[i] = d[i].fma(scale[i], start[i]);
-            }
-        }
-    } else {
-        for (z, d) in z.chunks_exact_mut(c).zip(d.chunks_exact(c)) {
-            for i in 0..c {
-                z[i] = d[i].fma(scale[i], z[i]);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn shifted<T: Real, A: Act>(y: &mut [T], shift: &[T]) {
-    for y in y.chunks_exact_mut(shift.len()) {
-        for (y, &t) in y.iter_mut().zip(shift) {
-            *y = A::f(*y + t);
-        }
+        mix(z, &d[first..][..z.len()], &a.wide_scale, (b == 0).then_some(shift));
     }
 }
 
 /// Turns `g` into the gradient before the activation; gives its sums with every branch.
 fn all_sums<T: Real>(ds: &[Buf<T>], g: &mut [T], affine: &[Affine<T>], act: Activation) -> Vec<Sums> {
-    let (c, shift) = (affine[0].scale.len(), shifts(affine));
-    let means: Vec<Vec<T>> = affine.iter().map(Affine::mean).collect();
+    let (c, shift) = (affine[0].scale.len(), wide(&shifts(affine)));
     let part = part_len(g.len() / c) * c;
     let parts: Vec<Vec<Sums>> = g
         .par_chunks_mut(part)
         .enumerate()
         .map(|(p, g)| {
-            let none = || Sums { sum: vec![0.0; c], dot: vec![0.0; c] };
-            let mut totals: Vec<Sums> = ds.iter().map(|_| none()).collect();
-            let (mut z, mut s) = (vec![T::zero(); BLOCK * c], vec![T::zero(); c]);
+            let mut ups: Vec<SumUp<T>> = affine.iter().map(SumUp::new).collect();
+            let mut z = vec![T::zero(); BLOCK * c];
             for (b, g) in g.chunks_mut(BLOCK * c).enumerate() {
                 let first = p * part + b * BLOCK * c;
+                if let ([d], [up]) = (ds, &mut ups[..]) {
+                    up.block_before_act(&d[first..][..g.len()], g, &affine[0], None, act);
+                    continue;
+                }
                 if act != Activation::Identity {
                     let z = &mut z[..g.len()];
-                    mix(z, ds, affine, &shift, first);
-                    by_act!(act, A => simd(#[inline(always)] || {
-                        for (g, &z) in g.iter_mut().zip(z.iter()) {
-                            *g *= A::df(z);
-                        }
-                    }));
+                    mixed(z, ds, affine, &shift, first);
+                    before(g, z, act);
                 }
-                simd(
-                    #[inline(always)]
-                    || column_sums(g, &mut s),
-                );
-                for total in &mut totals {
-                    add_wide(&mut total.sum, &s);
-                }
-                for ((total, d), mean) in totals.iter_mut().zip(ds).zip(&means) {
-                    let d = &d[first..][..g.len()];
-                    simd(
-                        #[inline(always)]
-                        || centred_dot(g, d, mean, &mut s),
-                    );
-                    add_wide(&mut total.dot, &s);
+                for (up, d) in ups.iter_mut().zip(ds) {
+                    up.block(&d[first..][..g.len()], g);
                 }
             }
-            totals
+            ups.into_iter().map(|up| up.total).collect()
         })
         .collect();
-    let mut lists: Vec<Vec<Sums>> = ds.iter().map(|_| Vec::new()).collect();
-    for part in parts {
-        for (list, sums) in lists.iter_mut().zip(part) {
-            list.push(sums);
-        }
-    }
-    lists.into_iter().map(|l| total(l, c)).collect()
-}
-
-#[inline(always)]
-fn column_sums<T: Real>(g: &[T], sum: &mut [T]) {
-    let c = sum.len();
-    sum.fill(T::zero());
-    for g in g.chunks_exact(c) {
-        for (s, &g) in sum.iter_mut().zip(g) {
-            *s += g;
-        }
-    }
-}
-
-#[inline(always)]
-fn centred_dot<T: Real>(g: &[T], d: &[T], mean: &[T], dot: &mut [T]) {
-    let c = mean.len();
-    let dot = &mut dot[..c];
-    dot.fill(T::zero());
-    for (g, d) in g.chunks_exact(c).zip(d.chunks_exact(c)) {
-        for i in 0..c {
-            dot[i] = g[i].fma(d[i] - mean[i], dot[i]);
-        }
-    }
+    Sums::totals(&parts, affine.len(), c)
 }
 
 /// Where a branch reads the shared tensor.
@@ -336,10 +251,12 @@ impl Crop {
 
     /// The transformed kernel, `[k k, C]`.
     fn kernel<T: Real>(&self) -> Result<Vec<T>> {
-        let (crop, area) = (self.crop::<T>()?, self.k * self.k);
+        let area = self.k * self.k;
+        let crop = transposed(&self.crop::<T>()?, area);
         let mut out = vec![T::zero(); area * self.c];
         with_data::<T, _>(&self.transform.tensor, |t| {
-            matmul(&mut out, self.c, Mat::new(t, area, area, area), Mat::new(&crop, self.c, area, area).t(), false);
+            let crop = Mat::new(&crop, area, self.c, self.c);
+            matmul(&mut out, self.c, Mat::new(t, area, area, area), crop, false);
         })?;
         Ok(out)
     }

@@ -46,11 +46,11 @@ impl<T: Real> Tape<T> {
                 for x in same {
                     simd(
                         #[inline(always)]
-                        || add(y, &x.data[row * line..][..line]),
+                        || add(y, &x.data()[row * line..][..line]),
                     );
                 }
                 for (x, up) in coarse.iter().zip(&ups) {
-                    up.add_row(&x.data, row, mixed, y);
+                    up.add_row(x.data(), row, mixed, y);
                 }
                 if count > 1 {
                     simd(
@@ -60,10 +60,10 @@ impl<T: Real> Tape<T> {
                 }
             },
         );
-        let out = self.value(dims, y, None);
+        let out = self.value(dims, y);
         let id = out.id;
         let same: Vec<_> = same.iter().filter_map(|x| x.id).collect();
-        let coarse: Vec<_> = coarse.iter().map(|x| (x.id, x.data.len())).zip(ups).collect();
+        let coarse: Vec<_> = coarse.iter().map(|x| (x.id, x.data().len())).zip(ups).collect();
         self.record(move |flow| {
             let Some(mut g) = flow.take(id) else { return Ok(()) };
             if count > 1 {

@@ -19,7 +19,7 @@ impl<T: Real> Tape<T> {
         if z.dims != [n, 1, 1, c] {
             bail!("tape: a gate of shape {:?} for a map of shape {:?}", z.dims, x.dims)
         }
-        let shares: Vec<T> = z.data.iter().map(|z| T::of(1.0 / (1.0 + (-z.wide()).exp()))).collect();
+        let shares: Vec<T> = z.data().iter().map(|z| T::of(1.0 / (1.0 + (-z.wide()).exp()))).collect();
         let line = w * c;
         let scale = move |to: &mut [T], from: &[T], shares: &[T]| {
             to.par_chunks_mut(line).zip(from.par_chunks(line)).enumerate().for_each(|(row, (to, from))| {
@@ -36,9 +36,9 @@ impl<T: Real> Tape<T> {
                 );
             });
         };
-        let mut y = Buf::stale(x.data.len());
-        scale(&mut y, &x.data, &shares);
-        let out = self.value(x.dims, y, None);
+        let mut y = Buf::stale(x.data().len());
+        scale(&mut y, x.data(), &shares);
+        let out = self.value(x.dims, y);
         let (id, x_id, z_id, saved) = (out.id, x.id, z.id, x.saved());
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };

@@ -40,10 +40,10 @@ impl<T: Real> Tape<T> {
         let mut y = Buf::stale(n * h * w * c);
         let mut at = 0;
         for x in xs {
-            channels((&mut y, c, at), (&x.data, x.channels(), 0), x.channels(), false);
+            channels((&mut y, c, at), (x.data(), x.channels(), 0), x.channels(), false);
             at += x.channels();
         }
-        let out = self.value([n, h, w, c], y, None);
+        let out = self.value([n, h, w, c], y);
         let (id, parts) = (out.id, xs.iter().map(|x| (x.id, x.channels())).collect::<Vec<_>>());
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };
@@ -71,8 +71,8 @@ impl<T: Real> Tape<T> {
             bail!("tape: channels {from}..{} of {c}", from + len)
         }
         let mut y = Buf::stale(n * h * w * len);
-        channels((&mut y, len, 0), (&x.data, c, from), len, false);
-        let out = self.value([n, h, w, len], y, None);
+        channels((&mut y, len, 0), (x.data(), c, from), len, false);
+        let out = self.value([n, h, w, len], y);
         let (id, x_id) = (out.id, x.id);
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };
@@ -94,13 +94,13 @@ impl<T: Real> Tape<T> {
             bail!("tape: {c} channels in {groups} groups")
         }
         let order: Vec<usize> = (0..c).map(|k| k % groups * (c / groups) + k / groups).collect();
-        let mut y = Buf::stale(x.data.len());
-        y.par_chunks_mut(ROWS * c).zip(x.data.par_chunks(ROWS * c)).for_each(|(y, x)| {
+        let mut y = Buf::stale(x.data().len());
+        y.par_chunks_mut(ROWS * c).zip(x.data().par_chunks(ROWS * c)).for_each(|(y, x)| {
             for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
                 y.iter_mut().zip(&order).for_each(|(y, &k)| *y = x[k]);
             }
         });
-        let out = self.value(x.dims, y, None);
+        let out = self.value(x.dims, y);
         let (id, x_id) = (out.id, x.id);
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };
@@ -129,14 +129,14 @@ impl<T: Real> Tape<T> {
         let (ho, wo) = (h / 2, w / 2);
         let mut y = Buf::stale(n * ho * wo * 2 * c);
         y.par_chunks_mut(wo * 2 * c).enumerate().for_each(|(row, y)| {
-            let x = &x.data[2 * row * w * c..][..2 * w * c];
+            let x = &x.data()[2 * row * w * c..][..2 * w * c];
             for (ox, y) in y.chunks_exact_mut(2 * c).enumerate() {
                 let (a, b) = y.split_at_mut(c);
                 a.copy_from_slice(&x[2 * ox * c..][..c]);
                 b.copy_from_slice(&x[(w + 2 * ox + 1) * c..][..c]);
             }
         });
-        let out = self.value([n, ho, wo, 2 * c], y, None);
+        let out = self.value([n, ho, wo, 2 * c], y);
         let (id, x_id) = (out.id, x.id);
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };

@@ -7,11 +7,10 @@ use candle_core::{Result, bail};
 use rayon::prelude::*;
 
 use super::norm::{Affine, Sums};
-use super::pointwise::{block_sums, norm_gradient};
+use super::passes::{Gradient, SumUp};
 use super::raw::Raw;
-use super::{Flow, Saved, Tape, Value, Wanted, Weight};
+use super::{Flow, Input, Tape, Value, Wanted, Weight};
 use crate::kernel::{PARTS, simd};
-use crate::ops::batch_norm::add_wide;
 use crate::pool::Buf;
 use crate::real::Real;
 
@@ -53,7 +52,7 @@ pub struct Part<T: Real> {
 /// A value term on its way back.
 struct Plain<T: Real> {
     id: Option<usize>,
-    saved: Option<Saved<T>>,
+    saved: Option<Input<T>>,
     factor: Option<Factor>,
     images: Option<Arc<Vec<T>>>,
 }
@@ -169,7 +168,7 @@ impl<T: Real> Tape<T> {
                         y.chunks_exact_mut(c).for_each(|y| y.copy_from_slice(&shift));
                         for (x, factor, images) in &values {
                             let scale = scale(factor.as_ref(), images.as_deref(), range.start / pixels);
-                            add_scaled(y, &x.data[at..][..y.len()], scale, false);
+                            add_scaled(y, &x.data()[at..][..y.len()], scale, false);
                         }
                         for r in &raws {
                             add_affine(y, &r.raw.y[at..][..y.len()], &r.affine.scale);
@@ -178,7 +177,7 @@ impl<T: Real> Tape<T> {
                 );
             }
         });
-        let out = self.value(dims, y, None);
+        let out = self.value(dims, y);
         if !self.recording {
             return Ok(out);
         }
@@ -222,7 +221,7 @@ fn values_backward<T: Real>(
     ranges: &[Range<usize>],
     [_, h, w, c]: [usize; 4],
 ) -> Result<()> {
-    let saved: Vec<Option<Arc<Buf<T>>>> = parts.iter_mut().map(|p| p.saved.take().map(Saved::get)).collect();
+    let saved: Vec<Option<Arc<Buf<T>>>> = parts.iter_mut().map(|p| p.saved.take().map(Input::get)).collect();
     let mut grads: Vec<Option<(Buf<T>, bool)>> =
         parts.iter().map(|p| p.id.is_some().then(|| flow.start(p.id, g.len()))).collect();
     let mut tasks: Vec<Vec<Option<&mut [T]>>> = ranges.iter().map(|_| Vec::with_capacity(parts.len())).collect();
@@ -286,48 +285,28 @@ fn raws_backward<T: Real>(
     ranges: &[Range<usize>],
     c: usize,
 ) -> Result<()> {
-    let means: Vec<Vec<T>> = raws.iter().map(|r| r.affine.mean()).collect();
-    let none = || Sums { sum: vec![0.0; c], dot: vec![0.0; c] };
     let parts: Vec<Vec<Sums>> = ranges
         .par_iter()
         .map(|range| {
-            let mut totals: Vec<Sums> = raws.iter().map(|_| none()).collect();
-            let (mut s, mut d) = (vec![T::zero(); c], vec![T::zero(); c]);
+            let mut ups: Vec<SumUp<T>> = raws.iter().map(|r| SumUp::new(&r.affine)).collect();
             for from in range.clone().step_by(BLOCK) {
                 let len = BLOCK.min(range.end - from) * c;
                 let g = &g[from * c..][..len];
-                for ((r, mean), total) in raws.iter().zip(&means).zip(&mut totals) {
-                    let y = &r.raw.y[from * c..][..len];
-                    simd(
-                        #[inline(always)]
-                        || block_sums(y, g, mean, &mut s, &mut d),
-                    );
-                    add_wide(&mut total.sum, &s);
-                    add_wide(&mut total.dot, &d);
+                for (r, up) in raws.iter().zip(&mut ups) {
+                    up.block(&r.raw.y[from * c..][..len], g);
                 }
             }
-            totals
+            ups.into_iter().map(|up| up.total).collect()
         })
         .collect();
-    for (i, Normed { raw, affine, factor }) in raws.into_iter().enumerate() {
-        let mut total = none();
-        for part in &parts {
-            super::add(&mut total.sum, &part[i].sum);
-            super::add(&mut total.dot, &part[i].dot);
-        }
+    let totals = Sums::totals(&parts, raws.len(), c);
+    for (Normed { raw, affine, factor }, total) in raws.into_iter().zip(totals) {
         if let Some(factor) = factor.filter(|_| flow.wanted.factors()) {
             flow.of(&factor.weight)?[factor.index] += T::of(affine.share_gradient(&total)?);
         }
-        let (k0, k1) = affine.correction(flow, &total)?;
-        let Raw { mut y, product, kernel, x_id, saved, .. } = raw;
-        let to_dy = |y: &mut [T], first: usize| {
-            let g = &g[first * c..][..y.len()];
-            simd(
-                #[inline(always)]
-                || norm_gradient(y, g, &affine.scale, &k0, &k1),
-            );
-        };
-        product.backward(flow, (x_id, saved), &kernel, None, &mut y, to_dy)?;
+        let correction = affine.correction(flow, &total)?;
+        let Raw { y, product, kernel, x_id, saved, .. } = raw;
+        product.backward(flow, (x_id, saved), &kernel, None, &Gradient::norm(&y, g, &affine, &correction))?;
     }
     Ok(())
 }

@@ -13,16 +13,18 @@ mod gate;
 mod layout;
 mod mix;
 mod norm;
+mod passes;
 mod plain_depthwise;
 mod pointwise;
 mod raw;
 mod simple;
+mod source;
 mod stem;
 mod window;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Result, Tensor, bail};
 
@@ -35,6 +37,7 @@ pub use depthwise::Branch;
 pub use mix::{Factor, Part, Term};
 pub use pointwise::{After, Gate};
 pub use raw::Raw;
+use source::{Input, Source};
 pub use window::Window;
 
 /// Which gradients a backward pass is to give. What only the others need is neither kept nor computed.
@@ -85,13 +88,15 @@ pub struct Norm {
 pub struct Value<T: Real> {
     id: Option<usize>,
     dims: [usize; 4],
-    data: Arc<Buf<T>>,
-    again: Option<Recipe<T>>,
+    /// Made when something reads it as a whole.
+    data: Arc<OnceLock<Arc<Buf<T>>>>,
+    /// What computes it again.
+    source: Option<Arc<dyn Source<T>>>,
 }
 
 impl<T: Real> Clone for Value<T> {
     fn clone(&self) -> Self {
-        Self { id: self.id, dims: self.dims, data: self.data.clone(), again: self.again.clone() }
+        Self { id: self.id, dims: self.dims, data: self.data.clone(), source: self.source.clone() }
     }
 }
 
@@ -117,43 +122,37 @@ impl<T: Real> Value<T> {
     /// # Errors
     /// When candle cannot make the tensor.
     pub fn to_tensor(&self) -> Result<Tensor> {
-        Tensor::from_slice(&self.data, &self.dims, &Device::Cpu)
+        Tensor::from_slice(self.data(), &self.dims, &Device::Cpu)
+    }
+
+    /// All values.
+    fn data(&self) -> &Arc<Buf<T>> {
+        self.data.get_or_init(|| {
+            let empty = || Arc::new(Buf::stale(0));
+            self.source.as_ref().map_or_else(empty, |s| Arc::new(s.all()))
+        })
+    }
+
+    /// For what reads the values piece by piece: as they are, or as they are computed.
+    fn input(&self) -> Input<T> {
+        match (&self.source, self.data.get()) {
+            (Some(source), None) => Input::Again(source.clone()),
+            _ => Input::Kept(self.data().clone()),
+        }
     }
 
     /// What the gradient of a parameter needs of these values: nothing where it is not wanted.
-    fn saved_for(&self, wanted: Wanted, anyway: bool) -> Saved<T> {
-        if wanted.parameters() || anyway { self.saved() } else { Saved::Kept(Arc::new(Buf::stale(0))) }
+    fn saved_for(&self, wanted: Wanted, anyway: bool) -> Input<T> {
+        if wanted.parameters() || anyway { self.saved() } else { Input::none() }
     }
 
     /// What a backward pass needs to have these values.
-    fn saved(&self) -> Saved<T> {
-        match &self.again {
-            Some(recipe) => Saved::Again(recipe.clone()),
-            None => Saved::Kept(self.data.clone()),
+    fn saved(&self) -> Input<T> {
+        match &self.source {
+            Some(source) => Input::Again(source.clone()),
+            None => Input::Kept(self.data().clone()),
         }
     }
-}
-
-type Recipe<T> = Arc<dyn Fn() -> Buf<T> + Send + Sync>;
-
-/// Values a backward pass reads: kept, or computed again.
-enum Saved<T: Real> {
-    Kept(Arc<Buf<T>>),
-    Again(Recipe<T>),
-}
-
-impl<T: Real> Saved<T> {
-    fn get(self) -> Arc<Buf<T>> {
-        match self {
-            Self::Kept(data) => data,
-            Self::Again(recipe) => Arc::new(recipe()),
-        }
-    }
-}
-
-/// The buffer itself when this is its last holder, else a copy.
-fn owned<T: Real>(data: Arc<Buf<T>>) -> Buf<T> {
-    Arc::try_unwrap(data).unwrap_or_else(|shared| Buf::copy(&shared))
 }
 
 type Step<T> = Box<dyn FnOnce(&mut Flow<'_, T>) -> Result<()> + Send>;
@@ -195,7 +194,7 @@ impl<T: Real> Tape<T> {
     pub fn constant(&mut self, x: &Tensor) -> Result<Value<T>> {
         let (n, h, w, c) = x.dims4()?;
         let data = with_data::<T, _>(x, |x| Buf::copy(x))?;
-        Ok(Value { id: None, dims: [n, h, w, c], data: Arc::new(data), again: None })
+        Ok(Value { id: None, dims: [n, h, w, c], data: kept(data), source: None })
     }
 
     /// An input `[N, H, W, C]` whose gradient is added under the weight's name.
@@ -204,7 +203,7 @@ impl<T: Real> Tape<T> {
     /// When the tensor has another rank, dtype or device.
     pub fn variable(&mut self, w: &Weight) -> Result<Value<T>> {
         let constant = self.constant(&w.tensor)?;
-        let x = self.value(constant.dims, constant.data, None);
+        let x = self.value(constant.dims, constant.data().clone());
         let (id, w) = (x.id, w.clone());
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };
@@ -240,11 +239,24 @@ impl<T: Real> Tape<T> {
         }
     }
 
-    fn value(&mut self, dims: [usize; 4], data: impl Into<Arc<Buf<T>>>, again: Option<Recipe<T>>) -> Value<T> {
+    fn value(&mut self, dims: [usize; 4], data: impl Into<Arc<Buf<T>>>) -> Value<T> {
+        Value { id: self.next_id(), dims, data: kept(data), source: None }
+    }
+
+    /// A value that is computed piece by piece when it is read.
+    fn computed(&mut self, dims: [usize; 4], source: impl Source<T> + 'static) -> Value<T> {
+        Value { id: self.next_id(), dims, data: Arc::new(OnceLock::new()), source: Some(Arc::new(source)) }
+    }
+
+    fn next_id(&mut self) -> Option<usize> {
         let id = self.recording.then_some(self.values);
         self.values += 1;
-        Value { id, dims, data: data.into(), again }
+        id
     }
+}
+
+fn kept<T: Real>(data: impl Into<Arc<Buf<T>>>) -> Arc<OnceLock<Arc<Buf<T>>>> {
+    Arc::new(OnceLock::from(data.into()))
 }
 
 /// Summed gradients of parameters.

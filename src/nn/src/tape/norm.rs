@@ -2,6 +2,7 @@
 
 use candle_core::{Result, bail};
 
+use super::passes::wide;
 use super::{Flow, Norm, Tape, add, prefix};
 use crate::kernel::{tensor, with_data};
 use crate::ops::BatchStats;
@@ -13,6 +14,9 @@ use crate::real::Real;
 pub(super) struct Affine<T> {
     pub(super) scale: Vec<T>,
     pub(super) shift: Vec<T>,
+    /// Both as passes over rows read them.
+    pub(super) wide_scale: Vec<T>,
+    pub(super) wide_shift: Vec<T>,
     mean: Vec<f64>,
     inv: Vec<f64>,
     /// Values per channel.
@@ -28,6 +32,37 @@ pub(super) struct Sums {
     pub(super) sum: Vec<f64>,
     /// Of `dz * (y - mean)`.
     pub(super) dot: Vec<f64>,
+}
+
+impl Sums {
+    pub(super) fn new(c: usize) -> Self {
+        Self { sum: vec![0.0; c], dot: vec![0.0; c] }
+    }
+
+    /// Adds up parts in their order.
+    pub(super) fn total(parts: &[Self], c: usize) -> Self {
+        let mut total = Self::new(c);
+        for part in parts {
+            total.add(part);
+        }
+        total
+    }
+
+    /// As [`Sums::total`], of several norms each.
+    pub(super) fn totals(parts: &[Vec<Self>], norms: usize, c: usize) -> Vec<Self> {
+        let mut totals: Vec<Self> = (0..norms).map(|_| Self::new(c)).collect();
+        for part in parts {
+            for (total, part) in totals.iter_mut().zip(part) {
+                total.add(part);
+            }
+        }
+        totals
+    }
+
+    fn add(&mut self, part: &Self) {
+        add(&mut self.sum, &part.sum);
+        add(&mut self.dot, &part.dot);
+    }
 }
 
 impl<T: Real> Affine<T> {
@@ -56,14 +91,15 @@ impl<T: Real> Affine<T> {
             Some((gamma, beta)) => Some((prefix::<T>(gamma, mean.len())?, prefix::<T>(beta, mean.len())?)),
             None => None,
         };
-        let (scale, shift) = (0..mean.len())
+        let (scale, shift): (Vec<T>, Vec<T>) = (0..mean.len())
             .map(|i| {
                 let (gamma, beta) = affine.as_ref().map_or((1.0, 0.0), |(g, b)| (g[i].wide(), b[i].wide()));
                 let scale = gamma * inv[i] * share;
                 (T::of(scale), T::of(beta * share - mean[i] * scale))
             })
             .unzip();
-        Ok(Self { scale, shift, mean, inv, n, norm: norm.clone(), share })
+        let (wide_scale, wide_shift) = (wide(&scale), wide(&shift));
+        Ok(Self { scale, shift, wide_scale, wide_shift, mean, inv, n, norm: norm.clone(), share })
     }
 
     /// Adds the gradients of gamma and beta; gives `k0`, `k1` with `dy = scale * dz + k0 - k1 * y`.

@@ -2,10 +2,13 @@
 
 use candle_core::{Result, bail};
 
+use super::source::InputRows;
 use super::{Tape, Value, Weight, prefix};
-use crate::ops::depthwise_kernel::Geometry;
+use crate::gemm::transposed;
+use crate::ops::depthwise_kernel::{Geometry, backward, forward};
 use crate::pool::Buf;
 use crate::real::Real;
+use crate::strips::{Plain, Rows};
 
 impl<T: Real> Tape<T> {
     /// Depthwise convolution with `w` `[C, 1, k, k]`, `k` odd, padded by `dilation (k - 1) / 2`.
@@ -19,30 +22,32 @@ impl<T: Real> Tape<T> {
             d => bail!("tape: `{}` of shape {d:?} does not fit {c} channels with stride {stride}", w.name),
         };
         let geometry = Geometry { n, h, w: wd, c, k, s: stride, d: dilation };
-        let taps = transposed(&prefix::<T>(w, c * k * k)?, c, k * k);
+        let taps = transposed(&prefix::<T>(w, c * k * k)?, k * k);
         let (ho, wo) = (geometry.ho(), geometry.wo());
         let mut y = Buf::stale(n * ho * wo * c);
-        geometry.forward_into(&x.data, &taps, &mut y, || (), |(), _| ());
-        let out = self.value([n, ho, wo, c], y, None);
+        let input = x.input();
+        let rows = InputRows { input: &input, w: wd, c };
+        forward(&[geometry], &rows, &[&taps], &mut [&mut y], || (), |(), _, _, _| ());
+        let out = self.value([n, ho, wo, c], y);
         let (id, x_id, saved, w) = (out.id, x.id, x.saved_for(self.wanted, false), w.clone());
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };
-            if flow.wanted.parameters() {
-                let dw = geometry.weight_gradient(&saved.get(), &g);
-                super::add(flow.of(&w)?, &transposed(&dw, k * k, c));
-            }
-            if x_id.is_some() {
-                let (mut dx, adds) = flow.start(x_id, n * h * wd * c);
-                geometry.input_gradient_into(&g, &taps, &mut dx, adds);
-                flow.put(x_id, dx);
+            let rows = InputRows { input: &saved, w: wd, c };
+            let parameters = flow.wanted.parameters();
+            let (mut dx, adds) = if x_id.is_some() { flow.start(x_id, n * h * wd * c) } else { (Buf::stale(0), false) };
+            let dw = backward(
+                &[geometry],
+                parameters.then_some(&rows as &dyn Rows<T>),
+                &[&Plain { data: &g, line: wo * c, c }],
+                &[&taps],
+                x_id.is_some().then_some((&mut dx, adds)),
+            );
+            flow.put(x_id, dx);
+            if parameters {
+                super::add(flow.of(&w)?, &transposed(&dw[0], c));
             }
             Ok(())
         });
         Ok(out)
     }
-}
-
-/// The transpose of a `[rows, cols]` matrix.
-fn transposed<T: Real>(m: &[T], rows: usize, cols: usize) -> Vec<T> {
-    (0..rows * cols).map(|i| m[i % rows * cols + i / rows]).collect()
 }

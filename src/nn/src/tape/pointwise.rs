@@ -7,12 +7,13 @@ use candle_core::{Result, bail};
 use rayon::prelude::*;
 
 use super::norm::{Affine, Sums, join};
-use super::{Flow, Norm, Recipe, Saved, Tape, Value, Weight, add, owned, prefix};
-use crate::act::{Act, by_act};
-use crate::gemm::{Mat, matmul};
+use super::passes::{BLOCK, Gradient, See, SumUp, finish, finish_to};
+use super::source::{Input, Normed};
+use super::{Flow, Norm, Tape, Value, Weight, add, prefix};
+use crate::act::{Act as _, by_act};
+use crate::gemm::{Mat, matmul, transposed};
 use crate::kernel::{GRAIN, part_len, simd, with_data};
 use crate::ops::Activation;
-use crate::ops::batch_norm::{Moments, add_wide, block_moments};
 use crate::ops::squeeze::image_sums;
 use crate::pool::Buf;
 use crate::real::Real;
@@ -78,10 +79,11 @@ impl<T: Real> Tape<T> {
             )
         }
         let gate = gate.map(|g| GateRun::new(g, x)).transpose()?;
+        let input = x.input();
         let product = Product { groups: if gate.is_some() { n } else { 1 }, rows, i: kernel.inputs(), o };
         let matrix = kernel.fetch::<T>()?;
         let factors = gate.as_ref().map(|g| &g.factors[..]);
-        let residual = after.residual.map(|r| r.data.clone());
+        let residual = after.residual.map(|r| r.data().clone());
         let mut y = Buf::stale(rows * o);
         let affine = match after.norm {
             None => None,
@@ -90,7 +92,7 @@ impl<T: Real> Tape<T> {
         if let Some(affine) = affine {
             // Known beforehand: finish each block while it is in cache.
             product.forward(
-                &x.data,
+                &input,
                 &matrix,
                 factors,
                 &mut y,
@@ -100,11 +102,11 @@ impl<T: Real> Tape<T> {
                     finish(y, &affine, r, after.act);
                 },
             );
-            return Ok(self.value(dims, y, None));
+            return Ok(self.value(dims, y));
         }
         let Some(norm) = after.norm else {
             product.forward(
-                &x.data,
+                &input,
                 &matrix,
                 factors,
                 &mut y,
@@ -118,47 +120,35 @@ impl<T: Real> Tape<T> {
             );
             return self.record_plain(x, gate, kernel, product, after, dims, y);
         };
-        let moments = product.forward(&x.data, &matrix, factors, &mut y, || See::new(o), |see, y, _| see.rows(y));
-        let affine = Affine::batch(self, norm, join(moments.into_iter().map(|s| s.total).collect()), 1.0)?;
+        let moments = product.forward(&input, &matrix, factors, &mut y, || See::new(o), |see, y, _| see.rows(y));
+        let affine = Affine::batch(self, norm, join(moments.into_iter().map(See::moments).collect()), 1.0)?;
         if !self.recording {
             y.par_chunks_mut(product.part() * o).enumerate().for_each(|(p, y)| {
                 let r = residual.as_ref().map(|r| &r[p * product.part() * o..][..y.len()]);
                 finish(y, &affine, r, after.act);
             });
-            return Ok(self.value(dims, y, None));
+            return Ok(self.value(dims, y));
         }
         let (y, affine) = (Arc::new(y), Arc::new(affine));
-        let recipe: Recipe<T> = {
-            let (y, affine, act, part) = (y.clone(), affine.clone(), after.act, product.part() * o);
-            let residual = residual.clone();
-            Arc::new(move || {
-                let mut z = Buf::stale(y.len());
-                z.par_chunks_mut(part).zip(y.par_chunks(part)).enumerate().for_each(|(p, (z, y))| {
-                    finish_to(z, y, &affine, residual.as_ref().map(|r| &r[p * part..][..y.len()]), act);
-                });
-                z
-            })
+        let out = if let Some(r) = &residual {
+            // Keeping the result is cheaper than keeping the residual.
+            let (part, mut z) = (product.part() * o, Buf::stale(y.len()));
+            z.par_chunks_mut(part).zip(y.par_chunks(part)).enumerate().for_each(|(p, (z, y))| {
+                finish_to(z, y, &affine, Some(&r[p * part..][..y.len()]), after.act);
+            });
+            self.value(dims, z)
+        } else {
+            self.computed(dims, Normed { y: y.clone(), affine: affine.clone(), act: after.act })
         };
-        let value = recipe();
-        // With a residual, keeping the result is cheaper than keeping the residual.
-        let out = self.value(dims, value, residual.is_none().then_some(recipe));
         let (id, x_id, saved, kernel, act) =
             (out.id, x.id, x.saved_for(self.wanted, gate.is_some()), kernel.clone(), after.act);
         let residual_id = after.residual.and_then(|r| r.id);
         let residual = residual.filter(|_| act != Activation::Identity);
         self.record(move |flow| {
             let Some(mut g) = flow.take(id) else { return Ok(()) };
-            let mut y = owned(y);
             let sums = sums(&y, &mut g, &affine, residual.as_ref().map(|r| &r[..]), act);
-            let (k0, k1) = affine.correction(flow, &sums)?;
-            let to_dy = |y: &mut [T], first: usize| {
-                let g = &g[first * o..][..y.len()];
-                simd(
-                    #[inline(always)]
-                    || norm_gradient(y, g, &affine.scale, &k0, &k1),
-                );
-            };
-            product.backward(flow, (x_id, saved), &kernel, gate, &mut y, to_dy)?;
+            let gradient = Gradient::norm(&y, &g, &affine, &affine.correction(flow, &sums)?);
+            product.backward(flow, (x_id, saved), &kernel, gate, &gradient)?;
             if let Some(id) = residual_id {
                 flow.give(Some(id), g);
             }
@@ -183,7 +173,7 @@ impl<T: Real> Tape<T> {
             bail!("tape: `{}`: {:?} needs a norm before it", kernel.w.name, after.act)
         }
         let y = Arc::new(y);
-        let out = self.value(dims, y.clone(), None);
+        let out = self.value(dims, y.clone());
         let (id, x_id, saved, kernel) = (out.id, x.id, x.saved_for(self.wanted, gate.is_some()), kernel.clone());
         let residual_id = after.residual.and_then(|r| r.id);
         let sigmoid = (after.act == Activation::Sigmoid).then_some(y);
@@ -194,7 +184,7 @@ impl<T: Real> Tape<T> {
                     *g *= s * (T::one() - s);
                 }
             }
-            product.backward(flow, (x_id, saved), &kernel, gate, &mut g, |_, _| ())?;
+            product.backward(flow, (x_id, saved), &kernel, gate, &Gradient::plain(&g, product.o))?;
             if let Some(id) = residual_id {
                 flow.give(Some(id), g);
             }
@@ -326,6 +316,7 @@ impl Product {
         ((1 << 15) / self.i.max(self.o)).clamp(LEAST, 512)
     }
 
+    /// The weight `[out, I]` with its columns scaled by the factors of a group.
     fn scaled<'a, T: Real>(&self, w: &'a [T], factors: Option<&[T]>, group: usize) -> Cow<'a, [T]> {
         let Some(f) = factors else { return Cow::Borrowed(w) };
         let f = &f[group * self.i..][..self.i];
@@ -343,10 +334,22 @@ impl Product {
         Cow::Owned(out)
     }
 
+    /// The transposed weight `[I, out]` with its rows scaled by the factors of a group.
+    fn scaled_rows<'a, T: Real>(&self, w: &'a [T], factors: Option<&[T]>, group: usize) -> Cow<'a, [T]> {
+        let Some(f) = factors else { return Cow::Borrowed(w) };
+        let mut out = w.to_vec();
+        for (w, &f) in out.chunks_exact_mut(self.o).zip(&f[group * self.i..]) {
+            for w in w {
+                *w *= f;
+            }
+        }
+        Cow::Owned(out)
+    }
+
     /// `see` gets each block while it is in cache, and its first row.
     pub(super) fn forward<T: Real, S: Send>(
         &self,
-        x: &[T],
+        x: &Input<T>,
         w: &[T],
         factors: Option<&[T]>,
         y: &mut [T],
@@ -355,18 +358,19 @@ impl Product {
     ) -> Vec<S> {
         let Self { i, o, .. } = *self;
         let (group, part, block) = (self.group(), self.part(), self.block());
+        let w = &transposed(w, i)[..];
         y.par_chunks_mut(group * o)
-            .zip(x.par_chunks(group * i))
             .enumerate()
-            .flat_map(|(g, (y, x))| {
+            .flat_map(|(g, y)| {
                 let (init, see) = (&init, &see);
-                y.par_chunks_mut(part * o).zip(x.par_chunks(part * i)).enumerate().map(move |(p, (y, x))| {
-                    let w = self.scaled(w, factors, g);
-                    let w = Mat::new(&w, o, i, i).t();
+                y.par_chunks_mut(part * o).enumerate().map(move |(p, y)| {
+                    let w = self.scaled_rows(w, factors, g);
+                    let w = Mat::new(&w, i, o, o);
                     let mut seen = init();
-                    let mut first = g * group + p * part;
-                    for (y, x) in y.chunks_mut(block * o).zip(x.chunks(block * i)) {
-                        let rows = x.len() / i;
+                    let (mut first, mut room) = (g * group + p * part, Buf::stale(0));
+                    for y in y.chunks_mut(block * o) {
+                        let rows = y.len() / o;
+                        let x = x.positions(first, rows, i, &mut room);
                         matmul(y, o, Mat::new(x, rows, i, i), w, false);
                         see(&mut seen, y, first);
                         first += rows;
@@ -377,24 +381,24 @@ impl Product {
             .collect()
     }
 
-    /// Gradients of input, kernel and gate. `to_dy` turns a block of `y`, with its first row, into its gradient.
+    /// Gradients of input, kernel and gate, given that of the result.
     pub(super) fn backward<T: Real>(
         &self,
         flow: &mut Flow<'_, T>,
-        (x_id, x): (Option<usize>, Saved<T>),
+        (x_id, x): (Option<usize>, Input<T>),
         kernel: &Kernel,
         gate: Option<GateRun<T>>,
-        y: &mut [T],
-        to_dy: impl Fn(&mut [T], usize) + Sync,
+        gradient: &Gradient<'_, T>,
     ) -> Result<()> {
         let Self { i, o, .. } = *self;
         let (group, part, block) = (self.group(), self.part(), self.block());
-        let x = x.get();
         let w = kernel.fetch::<T>()?;
         let factors = gate.as_ref().map(|g| &g.factors[..]);
         let (mut dx, adds) = if x_id.is_some() { flow.start(x_id, self.rows * i) } else { (Buf::stale(0), false) };
         // A gate's gradient is made from that of the scaled weight.
         let weights = flow.wanted.parameters() || gate.is_some();
+        // Its transpose where that fills the vectors better.
+        let across = i * o.next_multiple_of(16) < o * i.next_multiple_of(16);
         let empty = dx.is_empty();
         // Parts of the input gradient; none for an input that takes no gradient.
         let dx_parts: Vec<Option<&mut [T]>> = if empty {
@@ -402,30 +406,37 @@ impl Product {
         } else {
             dx.chunks_mut(group * i).flat_map(|dx| dx.chunks_mut(part * i)).map(Some).collect()
         };
-        let y_parts: Vec<&mut [T]> = y.chunks_mut(group * o).flat_map(|y| y.chunks_mut(part * o)).collect();
         let per_group = group.div_ceil(part);
-        let parts: Vec<(Buf<T>, Vec<T>)> = y_parts
+        let parts: Vec<(Buf<T>, Vec<T>)> = dx_parts
             .into_par_iter()
-            .zip(dx_parts)
             .enumerate()
-            .map(|(p, (y, mut dx))| {
+            .map(|(p, mut dx)| {
                 let g = p / per_group;
-                let mut first = g * group + (p % per_group) * part;
+                let start = g * group + (p % per_group) * part;
+                let end = (start + part).min((g + 1) * group);
                 let scaled = self.scaled(&w, factors, g);
                 let matrix = Mat::new(&scaled, o, i, i);
                 let mut dw = Buf::stale(if weights { o * i } else { 0 });
-                let x = if weights { &x[first * i..] } else { &x[..0] };
-                for (b, y) in y.chunks_mut(block * o).enumerate() {
-                    let rows = y.len() / o;
-                    to_dy(y, first);
-                    let dy = Mat::new(y, rows, o, o);
+                let mut room = [Buf::stale(0), Buf::stale(0)];
+                let [of_y, of_x] = &mut room;
+                for first in (start..end).step_by(block) {
+                    let rows = block.min(end - first);
+                    let dy = Mat::new(gradient.positions(first, rows, of_y), rows, o, o);
                     if let Some(dx) = &mut dx {
-                        matmul(&mut dx[b * block * i..], i, dy, matrix, adds);
+                        matmul(&mut dx[(first - start) * i..], i, dy, matrix, adds);
                     }
                     if weights {
-                        matmul(&mut dw, i, dy.t(), Mat::new(&x[b * block * i..], rows, i, i), b > 0);
+                        let x = Mat::new(x.positions(first, rows, i, of_x), rows, i, i);
+                        if across {
+                            matmul(&mut dw, o, x.t(), dy, first > start);
+                        } else {
+                            matmul(&mut dw, i, dy.t(), x, first > start);
+                        }
                     }
-                    first += rows;
+                }
+                if across && weights {
+                    let whole = transposed(&dw, o);
+                    dw.copy_from_slice(&whole);
                 }
                 let mut df = vec![T::zero(); if factors.is_some() { i } else { 0 }];
                 if let Some(f) = factors {
@@ -470,31 +481,25 @@ impl Product {
 /// Turns `g` into the gradient before the activation.
 pub(super) fn sums<T: Real>(y: &[T], g: &mut [T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) -> Sums {
     let o = affine.scale.len();
-    let part = part_len(y.len() / o) * o;
-    let mean = affine.mean();
+    let (part, block) = (part_len(y.len() / o) * o, BLOCK * o);
     let parts: Vec<Sums> = g
         .par_chunks_mut(part)
         .zip(y.par_chunks(part))
         .enumerate()
         .map(|(p, (g, y))| {
-            let mut total = Sums { sum: vec![0.0; o], dot: vec![0.0; o] };
-            let (mut s, mut d) = (vec![T::zero(); o], vec![T::zero(); o]);
-            for (b, (g, y)) in g.chunks_mut(64 * o).zip(y.chunks(64 * o)).enumerate() {
-                let r = r.map(|r| &r[p * part + b * 64 * o..][..y.len()]);
-                if act != Activation::Identity {
-                    by_act!(act, A => simd(#[inline(always)] || before_act::<T, A>(y, g, affine, r)));
+            let mut up = SumUp::new(affine);
+            for (b, (g, y)) in g.chunks_mut(block).zip(y.chunks(block)).enumerate() {
+                if act == Activation::Identity {
+                    up.block(y, g);
+                } else {
+                    let r = r.map(|r| &r[p * part + b * block..][..y.len()]);
+                    up.block_before_act(y, g, affine, r, act);
                 }
-                simd(
-                    #[inline(always)]
-                    || block_sums(y, g, &mean, &mut s, &mut d),
-                );
-                add_wide(&mut total.sum, &s);
-                add_wide(&mut total.dot, &d);
             }
-            total
+            up.total
         })
         .collect();
-    total(parts, o)
+    Sums::total(&parts, o)
 }
 
 /// Turns the gradient of the scaled weight into that of the weight, and adds that of the factors to `df`.
@@ -525,132 +530,6 @@ fn sum_parts<T: Real>(parts: &[(Buf<T>, Vec<T>)]) -> Buf<T> {
     sum
 }
 
-/// Moments of rows that come in small pieces.
-pub(super) struct See<T> {
-    pub(super) total: Moments,
-    mean: Vec<T>,
-    sq: Vec<T>,
-}
-
-impl<T: Real> See<T> {
-    pub(super) fn new(c: usize) -> Self {
-        Self { total: Moments::new(c), mean: vec![T::zero(); c], sq: vec![T::zero(); c] }
-    }
-
-    pub(super) fn rows(&mut self, y: &[T]) {
-        let c = self.mean.len();
-        for y in y.chunks(64 * c) {
-            let rows = y.len() / c;
-            simd(
-                #[inline(always)]
-                || block_moments(y, T::of(1.0 / rows as f64), &mut self.mean, &mut self.sq),
-            );
-            self.total.join(rows, self.mean.iter().map(|v| v.wide()), self.sq.iter().map(|v| v.wide()));
-        }
-    }
-}
-
-/// Adds up parts in their order.
-pub(super) fn total(parts: Vec<Sums>, c: usize) -> Sums {
-    let mut total = Sums { sum: vec![0.0; c], dot: vec![0.0; c] };
-    for p in parts {
-        add(&mut total.sum, &p.sum);
-        add(&mut total.dot, &p.dot);
-    }
-    total
-}
-
-/// `act(scale y + shift + r)` in place.
-pub(super) fn finish<T: Real>(y: &mut [T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) {
-    by_act!(act, A => simd(#[inline(always)] || finish_rows::<T, A>(y, &affine.scale, &affine.shift, r)));
-}
-
-#[inline(always)]
-fn finish_rows<T: Real, A: Act>(y: &mut [T], scale: &[T], shift: &[T], r: Option<&[T]>) {
-    let c = scale.len();
-    let shift = &shift[..c];
-    if let Some(r) = r {
-        for (y, r) in y.chunks_exact_mut(c).zip(r.chunks_exact(c)) {
-            for i in 0..c {
-                y[i] = A::f(y[i].fma(scale[i], shift[i]) + r[i]);
-            }
-        }
-    } else {
-        for y in y.chunks_exact_mut(c) {
-            for i in 0..c {
-                y[i] = A::f(y[i].fma(scale[i], shift[i]));
-            }
-        }
-    }
-}
-
-/// As [`finish`], into other rows.
-pub(super) fn finish_to<T: Real>(z: &mut [T], y: &[T], affine: &Affine<T>, r: Option<&[T]>, act: Activation) {
-    let c = affine.scale.len();
-    if r.is_some() {
-        // Blocks stay in cache between the two.
-        for (b, (z, y)) in z.chunks_mut(64 * c).zip(y.chunks(64 * c)).enumerate() {
-            z.copy_from_slice(y);
-            finish(z, affine, r.map(|r| &r[b * 64 * c..][..y.len()]), act);
-        }
-    } else {
-        by_act!(act, A => simd(#[inline(always)] || {
-            let (scale, shift) = (&affine.scale[..c], &affine.shift[..c]);
-            for (z, y) in z.chunks_exact_mut(c).zip(y.chunks_exact(c)) {
-                for i in 0..c {
-                    z[i] = A::f(y[i].fma(scale[i], shift[i]));
-                }
-            }
-        }));
-    }
-}
-
-/// `g *= act'(scale y + shift + r)`
-#[inline(always)]
-fn before_act<T: Real, A: Act>(y: &[T], g: &mut [T], affine: &Affine<T>, r: Option<&[T]>) {
-    let c = affine.scale.len();
-    let (scale, shift) = (&affine.scale[..c], &affine.shift[..c]);
-    if let Some(r) = r {
-        for ((y, g), r) in y.chunks_exact(c).zip(g.chunks_exact_mut(c)).zip(r.chunks_exact(c)) {
-            for i in 0..c {
-                g[i] *= A::df(y[i].fma(scale[i], shift[i]) + r[i]);
-            }
-        }
-    } else {
-        for (y, g) in y.chunks_exact(c).zip(g.chunks_exact_mut(c)) {
-            for i in 0..c {
-                g[i] *= A::df(y[i].fma(scale[i], shift[i]));
-            }
-        }
-    }
-}
-
-#[inline(always)]
-pub(super) fn block_sums<T: Real>(y: &[T], g: &[T], mean: &[T], sum: &mut [T], dot: &mut [T]) {
-    let c = mean.len();
-    let (sum, dot) = (&mut sum[..c], &mut dot[..c]);
-    sum.fill(T::zero());
-    dot.fill(T::zero());
-    for (y, g) in y.chunks_exact(c).zip(g.chunks_exact(c)) {
-        for i in 0..c {
-            sum[i] += g[i];
-            dot[i] = g[i].fma(y[i] - mean[i], dot[i]);
-        }
-    }
-}
-
-/// `y = scale g + k0 - k1 y`
-#[inline(always)]
-pub(super) fn norm_gradient<T: Real>(y: &mut [T], g: &[T], scale: &[T], k0: &[T], k1: &[T]) {
-    let c = scale.len();
-    let (k0, k1) = (&k0[..c], &k1[..c]);
-    for (y, g) in y.chunks_exact_mut(c).zip(g.chunks_exact(c)) {
-        for i in 0..c {
-            y[i] = scale[i].fma(g[i], (T::zero() - k1[i]).fma(y[i], k0[i]));
-        }
-    }
-}
-
 /// A gate that ran forward on `n` images.
 pub(super) struct GateRun<T> {
     gate: Gate,
@@ -666,7 +545,7 @@ impl<T: Real> GateRun<T> {
     fn new(gate: &Gate, x: &Value<T>) -> Result<Self> {
         let [n, h, w, c] = x.dims;
         let scale = T::of(1.0 / (h * w) as f64);
-        let mut pooled = image_sums(&x.data, None, n, c);
+        let mut pooled = image_sums(x.data(), None, n, c);
         for p in &mut pooled {
             *p *= scale;
         }
@@ -698,7 +577,7 @@ fn dense<T: Real>((w, b): &(Weight, Weight), x: &[T], o: usize, i: usize, f: imp
     let matrix = Kernel::new(w, o, i, 1)?.fetch::<T>()?;
     let bias = prefix::<T>(b, o)?;
     let mut y = vec![T::zero(); x.len() / i * o];
-    matmul(&mut y, o, Mat::new(x, x.len() / i, i, i), Mat::new(&matrix, o, i, i).t(), false);
+    matmul(&mut y, o, Mat::new(x, x.len() / i, i, i), Mat::new(&transposed(&matrix, i), i, o, o), false);
     for y in y.chunks_exact_mut(o) {
         for (y, &b) in y.iter_mut().zip(&bias) {
             *y = f(*y + b);

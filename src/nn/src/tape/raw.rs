@@ -4,8 +4,10 @@ use candle_core::{Result, bail};
 use rayon::prelude::*;
 
 use super::norm::{Affine, join};
-use super::pointwise::{Kernel, Product, See};
-use super::{Norm, Saved, Tape, Value, Weight};
+use super::passes::{BLOCK, Gradient, See, finish_to};
+use super::pointwise::{Kernel, Product};
+use super::source::Input;
+use super::{Norm, Tape, Value, Weight};
 use crate::ops::batch_norm::Moments;
 use crate::pool::Buf;
 use crate::real::Real;
@@ -17,7 +19,7 @@ pub struct Raw<T: Real> {
     pub(super) product: Product,
     pub(super) kernel: Kernel,
     pub(super) x_id: Option<usize>,
-    pub(super) saved: Saved<T>,
+    pub(super) saved: Input<T>,
     norm: Norm,
     moments: Option<Moments>,
 }
@@ -73,7 +75,7 @@ impl<T: Real> Tape<T> {
         let (dims, observe) = ([n, h, w, kernel.out], norm.fixed.is_none());
         let mut y = Buf::stale(n * h * w * kernel.out);
         let seen = product.forward(
-            &x.data,
+            &x.input(),
             &matrix,
             None,
             &mut y,
@@ -84,12 +86,8 @@ impl<T: Real> Tape<T> {
                 }
             },
         );
-        let moments = observe.then(|| join(seen.into_iter().map(|s| s.total).collect()));
-        let saved = if self.recording {
-            x.saved_for(self.wanted, false)
-        } else {
-            Saved::Kept(std::sync::Arc::new(Buf::stale(0)))
-        };
+        let moments = observe.then(|| join(seen.into_iter().map(See::moments).collect()));
+        let saved = if self.recording { x.saved_for(self.wanted, false) } else { Input::none() };
         Ok(Raw { dims, y, product, kernel, x_id: x.id, saved, norm, moments })
     }
 
@@ -99,43 +97,42 @@ impl<T: Real> Tape<T> {
     /// When shapes or dtypes do not fit.
     pub fn norm(&mut self, x: &Value<T>, norm: &Norm, act: crate::ops::Activation) -> Result<Value<T>> {
         let c = x.channels();
-        let part = crate::kernel::part_len(x.data.len() / c) * c;
+        let part = crate::kernel::part_len(x.data().len() / c) * c;
         let affine = if let Some(affine) = Affine::fixed(norm, c, 1.0)? {
             affine
         } else {
             let moments: Vec<Moments> = x
-                .data
+                .data()
                 .par_chunks(part)
                 .map(|x| {
                     let mut see = See::new(c);
                     see.rows(x);
-                    see.total
+                    see.moments()
                 })
                 .collect();
             Affine::batch(self, norm, join(moments), 1.0)?
         };
-        let mut z = Buf::stale(x.data.len());
-        z.par_chunks_mut(part)
-            .zip(x.data.par_chunks(part))
-            .for_each(|(z, x)| super::pointwise::finish_to(z, x, &affine, None, act));
+        let mut z = Buf::stale(x.data().len());
+        z.par_chunks_mut(part).zip(x.data().par_chunks(part)).for_each(|(z, x)| finish_to(z, x, &affine, None, act));
         if norm.fixed.is_some() {
-            return Ok(self.value(x.dims, z, None));
+            return Ok(self.value(x.dims, z));
         }
-        let out = self.value(x.dims, z, None);
+        let out = self.value(x.dims, z);
         let (id, x_id, saved) = (out.id, x.id, x.saved());
         self.record(move |flow| {
             let Some(mut g) = flow.take(id) else { return Ok(()) };
-            let mut y = super::owned(saved.get());
+            let y = saved.get();
             let sums = super::pointwise::sums(&y, &mut g, &affine, None, act);
-            let (k0, k1) = affine.correction(flow, &sums)?;
-            y.par_chunks_mut(part).zip(g.par_chunks(part)).for_each(|(y, g)| {
-                crate::kernel::simd(
-                    #[inline(always)]
-                    || super::pointwise::norm_gradient(y, g, &affine.scale, &k0, &k1),
-                );
+            let gradient = Gradient::norm(&y, &g, &affine, &affine.correction(flow, &sums)?);
+            let mut dy = Buf::stale(y.len());
+            dy.par_chunks_mut(part).enumerate().for_each(|(p, dy)| {
+                let mut room = Buf::stale(0);
+                for (b, dy) in dy.chunks_mut(BLOCK * c).enumerate() {
+                    let first = p * part / c + b * BLOCK;
+                    dy.copy_from_slice(gradient.positions(first, dy.len() / c, &mut room));
+                }
             });
-            drop(g);
-            flow.give(x_id, y);
+            flow.give(x_id, dy);
             Ok(())
         });
         Ok(out)

@@ -28,14 +28,14 @@ impl<T: Real> Tape<T> {
     fn pool(&mut self, x: &Value<T>, pool: Pool) -> Value<T> {
         let (ho, wo) = pool.out();
         let mut y = Buf::stale(x.dims[0] * ho * wo * x.dims[3]);
-        pool.forward_into(&x.data, &mut y);
-        let out = self.value([x.dims[0], ho, wo, x.dims[3]], y, None);
-        let (id, x_id, len) = (out.id, x.id, x.data.len());
+        pool.forward_into(x.data(), &mut y);
+        let out = self.value([x.dims[0], ho, wo, x.dims[3]], y);
+        let (id, x_id, len) = (out.id, x.id, x.data().len());
         let saved = pool.max.then(|| x.saved());
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };
             let mut dx = flow.take(x_id).unwrap_or_else(|| Buf::zeros(len));
-            let x = saved.map(super::Saved::get);
+            let x = saved.map(super::Input::get);
             pool.add_backward(x.as_ref().map_or(&[][..], |x| &x[..]), &g, &mut dx);
             flow.put(x_id, dx);
             Ok(())

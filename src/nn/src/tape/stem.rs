@@ -5,7 +5,8 @@ use std::sync::Arc;
 use candle_core::{Result, bail};
 
 use super::pointwise::{After, Kernel};
-use super::{Recipe, Tape, Value, Weight};
+use super::source::Source;
+use super::{Tape, Value, Weight};
 use crate::ops::conv::Conv;
 use crate::pool::Buf;
 use crate::real::Real;
@@ -28,20 +29,14 @@ impl<T: Real> Tape<T> {
             bail!("tape: `{}`: stride {stride}", w.name)
         }
         let conv = Conv { n, h, w: wd, c, k, stride, padding: k / 2 };
-        let ((ho, wo), (rows, cols)) = (conv.out(), conv.patches());
-        let image = x.data.clone();
-        let patches: Recipe<T> = Arc::new(move || {
-            let mut out = Buf::zeros(rows * cols);
-            conv.im2col_into(&image, &mut out);
-            out
-        });
+        let ((ho, wo), (_, cols)) = (conv.out(), conv.patches());
         let dims = [n, ho, wo, cols];
-        let data = Arc::new(patches());
+        let source = Patches { image: x.data().clone(), conv };
         if x.id.is_none() {
-            let x = Value { id: None, dims, data, again: Some(patches) };
+            let x = Value { id: None, dims, data: Arc::default(), source: Some(Arc::new(source)) };
             return self.convolve(&x, None, &Kernel::new(w, out, c, k)?, after);
         }
-        let patches = self.value(dims, data, Some(patches));
+        let patches = self.computed(dims, source);
         let (id, x_id) = (patches.id, x.id);
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };
@@ -49,5 +44,24 @@ impl<T: Real> Tape<T> {
             Ok(())
         });
         self.convolve(&patches, None, &Kernel::new(w, out, c, k)?, after)
+    }
+}
+
+/// The patches of an image, `[N, H', W', k k I]`.
+struct Patches<T: Real> {
+    image: Arc<Buf<T>>,
+    conv: Conv,
+}
+
+impl<T: Real> Source<T> for Patches<T> {
+    fn size(&self) -> (usize, usize) {
+        self.conv.patches()
+    }
+
+    fn fill(&self, first: usize, to: &mut [T]) {
+        let (_, cols) = self.conv.patches();
+        for (i, patch) in to.chunks_exact_mut(cols).enumerate() {
+            self.conv.patch(&self.image, first + i, patch);
+        }
     }
 }

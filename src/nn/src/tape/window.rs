@@ -63,7 +63,7 @@ impl<T: Real> Tape<T> {
         let n = x.dims[0];
         let mut y = Buf::stale(n * ho * wo * c);
         y.par_chunks_mut(wo * c).enumerate().for_each(|(row, y)| {
-            let (image, oy) = (&x.data[row / ho * h * w * c..][..h * w * c], row % ho);
+            let (image, oy) = (&x.data()[row / ho * h * w * c..][..h * w * c], row % ho);
             simd(
                 #[inline(always)]
                 || {
@@ -82,7 +82,7 @@ impl<T: Real> Tape<T> {
                 },
             );
         });
-        let out = self.value([n, ho, wo, c], y, None);
+        let out = self.value([n, ho, wo, c], y);
         let (id, x_id) = (out.id, x.id);
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };
@@ -127,7 +127,7 @@ impl<T: Real> Tape<T> {
         // Which position of the window it was.
         let mut at = vec![0u8; n * ho * wo * c];
         y.par_chunks_mut(wo * c).zip(at.par_chunks_mut(wo * c)).enumerate().for_each(|(row, (y, at))| {
-            let (image, oy) = (&x.data[row / ho * h * w * c..][..h * w * c], row % ho);
+            let (image, oy) = (&x.data()[row / ho * h * w * c..][..h * w * c], row % ho);
             simd(
                 #[inline(always)]
                 || {
@@ -150,7 +150,7 @@ impl<T: Real> Tape<T> {
                 },
             );
         });
-        let out = self.value([n, ho, wo, c], y, None);
+        let out = self.value([n, ho, wo, c], y);
         let (id, x_id) = (out.id, x.id);
         self.record(move |flow| {
             let Some(g) = flow.take(id) else { return Ok(()) };
