@@ -93,3 +93,11 @@ impl Printer {
         bar
     }
 }
+
+/// Shows steps done and to do on a bar.
+pub(crate) fn follow(bar: &ProgressBar) -> impl FnMut(usize, usize) + use<'_> {
+    |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    }
+}

@@ -7,8 +7,8 @@ use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, 
 
 use super::composite;
 use super::depthwise_kernel::Geometry;
+use crate::gemm::transposed;
 use crate::kernel::{alike, by_dtype, nhwc, output, read, tensor, with_data};
-use crate::real::Real;
 
 /// Depthwise convolution without bias: `x` `[N, H, W, C]`, `w` `[C, 1, k, k]` with odd
 /// `k`, zero padding `dilation (k - 1) / 2`, result `[N, ceil(H / stride), ceil(W / stride), C]`.
@@ -49,7 +49,7 @@ impl CustomOp2 for Depthwise {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let g = &self.0;
         by_dtype!(s1.dtype(), "depthwise_conv2d", T => {
-            let w = transpose(&read::<T>(s2, l2)?, g.c);
+            let w = transposed(&read::<T>(s2, l2)?, g.k * g.k);
             let y = g.forward(&read::<T>(s1, l1)?, &w);
             Ok(output(y, (g.n, g.ho(), g.wo(), g.c)))
         })
@@ -60,7 +60,7 @@ impl CustomOp2 for Depthwise {
         let grad = grad.detach().contiguous()?;
         by_dtype!(x.dtype(), "depthwise_conv2d", T => {
             let dx = if x.track_op() {
-                let w = with_data::<T, _>(w, |w| transpose(w, g.c))?;
+                let w = with_data::<T, _>(w, |w| transposed(w, g.k * g.k))?;
                 let dx = with_data::<T, _>(&grad, |grad| g.input_gradient(grad, &w))?;
                 Some(tensor(dx, x.shape())?)
             } else {
@@ -70,21 +70,11 @@ impl CustomOp2 for Depthwise {
                 let dw = with_data::<T, _>(x, |x| {
                     with_data::<T, _>(&grad, |grad| g.weight_gradient(x, grad))
                 })??;
-                Some(tensor(transpose(&dw, g.k * g.k), w.shape())?)
+                Some(tensor(transposed(&dw, g.c), w.shape())?)
             } else {
                 None
             };
             Ok((dx, dw))
         })
     }
-}
-
-/// Transposes a row-major matrix of `rows` rows.
-fn transpose<T: Real>(m: &[T], rows: usize) -> Vec<T> {
-    let cols = m.len() / rows;
-    let mut out = Vec::with_capacity(m.len());
-    for j in 0..cols {
-        out.extend((0..rows).map(|i| m[i * cols + j]));
-    }
-    out
 }

@@ -31,12 +31,11 @@ pub(crate) struct Geometry {
 fn blocks<T: Real>(weights: &[T], c: usize, taps: &(impl Iterator<Item = usize> + Clone)) -> Buf<T> {
     let mut out = Buf::zeros(c.div_ceil(LANES) * taps.clone().count() * LANES);
     let mut lanes = out.chunks_exact_mut(LANES);
-    for from in (0..c).step_by(LANES) {
-        let len = LANES.min(c - from);
+    for_blocks(c, |_, (from, len)| {
         for (tap, to) in taps.clone().zip(&mut lanes) {
             to[..len].copy_from_slice(&weights[tap * c + from..][..len]);
         }
-    }
+    });
     out
 }
 
@@ -46,6 +45,8 @@ struct Phase {
     columns: Vec<usize>,
     /// Column of the gradient that the first one meets at the first pixel.
     first: isize,
+    /// Columns of the gradient between two of them.
+    spread: usize,
 }
 
 impl Geometry {
@@ -82,7 +83,8 @@ impl Geometry {
         let s = self.s as isize;
         let columns: Vec<usize> = (0..self.k).rev().filter(|kx| offset(*kx).rem_euclid(s) == 0).collect();
         let first = columns.first().map_or(0, |kx| offset(*kx).div_euclid(s));
-        Phase { columns, first }
+        let spread = columns.windows(2).next().map_or(1, |pair| (pair[0] - pair[1]) * self.d / self.s);
+        Phase { columns, first, spread }
     }
 
     fn plain<'a, T>(&self, x: &'a [T]) -> Plain<'a, T> {
@@ -130,8 +132,8 @@ fn ring_of_inputs<T: Real>(geometry: &Geometry, pad: usize) -> Ring<T> {
 }
 
 /// Overwrites each `y` with the result of its kernel; the geometries differ in it alone. `see` gets every row of a result
-/// while it is in cache: the part's value of `init`, which kernel, the first channel, how many, and the strip `[wo, LANES]`, which it
-/// may change before it is stored. Parts are fixed; their values come in order.
+/// while it is in cache: the part's value of `init`, which kernel, the first channel, how many, and the strip
+/// `[wo, LANES]`, which it may change before it is stored. Parts are fixed; their values come in order.
 pub(crate) fn forward<T: Real, A: Send>(
     geometries: &[Geometry],
     x: &dyn Rows<T>,
@@ -259,7 +261,7 @@ pub(crate) fn backward<T: Real>(
                             let count = (w - phase).div_ceil(s);
                             let strip = &mut strip[..count.next_multiple_of(TILE) * LANES];
                             for (b, (g, ring)) in geometries.iter().zip(&rings).enumerate() {
-                                let Phase { columns, first } = &phases[b][phase];
+                                let Phase { columns, first, spread } = &phases[b][phase];
                                 let len = columns.len() * LANES;
                                 let weights = &flipped[b][phase][block * g.k * len..][..g.k * len];
                                 let at = g.pad().saturating_add_signed(*first);
@@ -268,7 +270,7 @@ pub(crate) fn backward<T: Real>(
                                     let row = image * ho + g.output_row(iy, ky)?;
                                     Some((ring.at(row, at), ky * len))
                                 }));
-                                let of_row = Taps { count: columns.len(), spread: g.d / gcd(g.d, s), step: 1 };
+                                let of_row = Taps { count: columns.len(), spread: *spread, step: 1 };
                                 correlate(strip, ring.data(), weights, &taps, of_row, b > 0);
                             }
                             unpack(&strip[..count * LANES], (line, c), channels, (phase, s), add);
@@ -303,10 +305,6 @@ pub(crate) fn backward<T: Real>(
         out
     };
     total.iter().zip(geometries).map(unblocked).collect()
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Chunk `i` of every slice, for each `i`.

@@ -95,25 +95,20 @@ impl<T: Real> Tape<T> {
             .zip(moments)
             .map(|(b, m)| Affine::batch(self, &b.norm, join(m), share))
             .collect::<Result<Vec<_>>>()?;
-        let mean = MeanOfNorms {
-            shift: wide(&shifts(&affine)),
-            convolved: Arc::new(convolved),
-            affine: Arc::new(affine),
-            act,
-        };
-        let (convolved, affine) = (mean.convolved.clone(), mean.affine.clone());
-        let out = self.computed(dims, mean);
+        let mean = Arc::new(MeanOfNorms { shift: wide(&shifts(&affine)), convolved, affine, act });
+        let out = self.computed(dims, mean.clone());
         let (id, x_id, saved) = (out.id, x.id, x.saved());
         self.record(move |flow| {
             let Some(mut g) = flow.take(id) else { return Ok(()) };
-            let sums = all_sums(&convolved, &mut g, &affine, act);
+            let sums = mean.sums(&mut g);
+            let MeanOfNorms { convolved, affine, .. } = &*mean;
             let gradients = (0..affine.len())
                 .map(|b| {
                     let correction = affine[b].correction(flow, &sums[b])?;
                     Ok(Gradient::norm(&convolved[b], &g, &affine[b], &correction).rows(wo))
                 })
                 .collect::<Result<Vec<_>>>()?;
-            let (mut dx, adds) = if x_id.is_some() { flow.start(x_id, n * h * wd * c) } else { (Buf::stale(0), false) };
+            let (mut dx, adds) = flow.start(x_id, n * h * wd * c);
             let dws = backward(
                 &geometries,
                 Some(&InputRows { input: &saved, w: wd, c }),
@@ -133,8 +128,8 @@ impl<T: Real> Tape<T> {
 
 /// `act(shift + sum of scale y)` over the branches.
 struct MeanOfNorms<T: Real> {
-    convolved: Arc<Vec<Buf<T>>>,
-    affine: Arc<Vec<Affine<T>>>,
+    convolved: Vec<Buf<T>>,
+    affine: Vec<Affine<T>>,
     /// Sum of the branches', wide.
     shift: Vec<T>,
     act: Activation,
@@ -149,9 +144,49 @@ impl<T: Real> Source<T> for MeanOfNorms<T> {
     fn fill(&self, first: usize, to: &mut [T]) {
         let c = self.affine[0].scale.len();
         for (b, to) in to.chunks_mut(BLOCK * c).enumerate() {
-            mixed(to, &self.convolved, &self.affine, &self.shift, (first + b * BLOCK) * c);
+            self.mixed(to, (first + b * BLOCK) * c);
             by_act!(self.act, A => simd(#[inline(always)] || to.iter_mut().for_each(|z| *z = A::f(*z))));
         }
+    }
+}
+
+impl<T: Real> MeanOfNorms<T> {
+    /// Some values from `first` on, before the activation.
+    fn mixed(&self, z: &mut [T], first: usize) {
+        for (b, (y, a)) in self.convolved.iter().zip(&self.affine).enumerate() {
+            mix(z, &y[first..][..z.len()], &a.wide_scale, (b == 0).then_some(&self.shift));
+        }
+    }
+
+    /// Turns `g` into the gradient before the activation; gives its sums with every branch.
+    fn sums(&self, g: &mut [T]) -> Vec<Sums> {
+        let (Self { convolved, affine, act, .. }, c) = (self, self.affine[0].scale.len());
+        let part = part_len(g.len() / c) * c;
+        let parts: Vec<Vec<Sums>> = g
+            .par_chunks_mut(part)
+            .enumerate()
+            .map(|(p, g)| {
+                let mut ups: Vec<SumUp<T>> = affine.iter().map(SumUp::new).collect();
+                let mut z = vec![T::zero(); BLOCK * c];
+                for (b, g) in g.chunks_mut(BLOCK * c).enumerate() {
+                    let first = p * part + b * BLOCK * c;
+                    if let ([y], [up]) = (&convolved[..], &mut ups[..]) {
+                        up.block_before_act(&y[first..][..g.len()], g, &affine[0], None, *act);
+                        continue;
+                    }
+                    if *act != Activation::Identity {
+                        let z = &mut z[..g.len()];
+                        self.mixed(z, first);
+                        before(g, z, *act);
+                    }
+                    for (up, y) in ups.iter_mut().zip(convolved) {
+                        up.block(&y[first..][..g.len()], g);
+                    }
+                }
+                ups.into_iter().map(|up| up.total).collect()
+            })
+            .collect();
+        Sums::totals(&parts, affine.len(), c)
     }
 }
 
@@ -164,44 +199,6 @@ fn lanes<T: Real>(v: &[T]) -> Vec<T> {
 
 fn shifts<T: Real>(affine: &[Affine<T>]) -> Vec<T> {
     (0..affine[0].shift.len()).map(|i| T::of(affine.iter().map(|a| a.shift[i].wide()).sum())).collect()
-}
-
-/// `z = shift + sum of scale * d` over some values from `first` on; `shift` is wide.
-fn mixed<T: Real>(z: &mut [T], ds: &[Buf<T>], affine: &[Affine<T>], shift: &[T], first: usize) {
-    for (b, (d, a)) in ds.iter().zip(affine).enumerate() {
-        mix(z, &d[first..][..z.len()], &a.wide_scale, (b == 0).then_some(shift));
-    }
-}
-
-/// Turns `g` into the gradient before the activation; gives its sums with every branch.
-fn all_sums<T: Real>(ds: &[Buf<T>], g: &mut [T], affine: &[Affine<T>], act: Activation) -> Vec<Sums> {
-    let (c, shift) = (affine[0].scale.len(), wide(&shifts(affine)));
-    let part = part_len(g.len() / c) * c;
-    let parts: Vec<Vec<Sums>> = g
-        .par_chunks_mut(part)
-        .enumerate()
-        .map(|(p, g)| {
-            let mut ups: Vec<SumUp<T>> = affine.iter().map(SumUp::new).collect();
-            let mut z = vec![T::zero(); BLOCK * c];
-            for (b, g) in g.chunks_mut(BLOCK * c).enumerate() {
-                let first = p * part + b * BLOCK * c;
-                if let ([d], [up]) = (ds, &mut ups[..]) {
-                    up.block_before_act(&d[first..][..g.len()], g, &affine[0], None, act);
-                    continue;
-                }
-                if act != Activation::Identity {
-                    let z = &mut z[..g.len()];
-                    mixed(z, ds, affine, &shift, first);
-                    before(g, z, act);
-                }
-                for (up, d) in ups.iter_mut().zip(ds) {
-                    up.block(&d[first..][..g.len()], g);
-                }
-            }
-            ups.into_iter().map(|up| up.total).collect()
-        })
-        .collect();
-    Sums::totals(&parts, affine.len(), c)
 }
 
 /// Where a branch reads the shared tensor.

@@ -244,8 +244,8 @@ impl<T: Real> Tape<T> {
     }
 
     /// A value that is computed piece by piece when it is read.
-    fn computed(&mut self, dims: [usize; 4], source: impl Source<T> + 'static) -> Value<T> {
-        Value { id: self.next_id(), dims, data: Arc::new(OnceLock::new()), source: Some(Arc::new(source)) }
+    fn computed(&mut self, dims: [usize; 4], source: Arc<impl Source<T> + 'static>) -> Value<T> {
+        Value { id: self.next_id(), dims, data: Arc::default(), source: Some(source) }
     }
 
     fn next_id(&mut self) -> Option<usize> {
@@ -294,11 +294,12 @@ impl<T: Real> Flow<'_, T> {
         self.acts.get_mut(id?)?.take()
     }
 
-    /// The gradient of a value so far, to be added to (`true`), or a stale buffer to be overwritten.
+    /// The gradient of a value so far, to be added to (`true`), or a stale buffer to be overwritten; empty for a value
+    /// that takes none.
     fn start(&mut self, id: Option<usize>, len: usize) -> (Buf<T>, bool) {
         match self.take(id) {
             Some(g) => (g, true),
-            None => (Buf::stale(len), false),
+            None => (Buf::stale(if id.is_some() { len } else { 0 }), false),
         }
     }
 

@@ -15,13 +15,10 @@ use crate::strips::{LANES, Plain, Rows, copy};
 /// Rows of a block: summed in the type of the values, and still in cache for the next pass over it.
 pub(super) const BLOCK: usize = 64;
 
-/// Channels summed at once.
-const COLUMNS: usize = 16;
-
-/// The vector again and again, until its length is a multiple of [`COLUMNS`].
+/// The vector again and again, until its length is a multiple of [`LANES`].
 pub(super) fn wide<T: Real>(v: &[T]) -> Vec<T> {
     let mut length = v.len();
-    while !length.is_multiple_of(COLUMNS) {
+    while !length.is_multiple_of(LANES) {
         length += v.len();
     }
     v.iter().copied().cycle().take(length).collect()
@@ -139,10 +136,20 @@ impl<'a, T: Real> Gradient<'a, T> {
 
     /// `count` positions from `first` on; in `room` when they are computed.
     pub(super) fn positions<'b>(&'b self, first: usize, count: usize, room: &'b mut Buf<T>) -> &'b [T] {
-        let (at, len) = (first * self.c, count * self.c);
-        let g = &self.g[at..][..len];
-        let Some(Back { y, scale, k0, k1 }) = &self.norm else { return g };
-        let (to, y) = (room.at_least(len), &y[at..][..len]);
+        if self.norm.is_none() {
+            return &self.g[first * self.c..][..count * self.c];
+        }
+        let to = room.at_least(count * self.c);
+        self.fill(first, to);
+        to
+    }
+
+    /// The positions from `first` on.
+    pub(super) fn fill(&self, first: usize, to: &mut [T]) {
+        let at = first * self.c;
+        let g = &self.g[at..][..to.len()];
+        let Some(Back { y, scale, k0, k1 }) = &self.norm else { return to.copy_from_slice(g) };
+        let y = &y[at..][..to.len()];
         simd(
             #[inline(always)]
             || {
@@ -155,7 +162,6 @@ impl<'a, T: Real> Gradient<'a, T> {
                 }
             },
         );
-        to
     }
 
     /// As rows of `w` positions.
@@ -272,19 +278,19 @@ impl<T: Real> See<T> {
 fn block_moments<T: Real>(y: &[T], centre: &[T], sums: &mut [T], squares: &mut [T]) {
     let width = centre.len();
     let rows = y.chunks_exact(width);
-    for from in (0..width).step_by(COLUMNS) {
-        let centre = &centre[from..][..COLUMNS];
-        let (mut sum, mut square) = ([T::zero(); COLUMNS], [T::zero(); COLUMNS]);
+    for from in (0..width).step_by(LANES) {
+        let centre = &centre[from..][..LANES];
+        let (mut sum, mut square) = ([T::zero(); LANES], [T::zero(); LANES]);
         for y in rows.clone() {
-            let y = &y[from..][..COLUMNS];
-            for i in 0..COLUMNS {
+            let y = &y[from..][..LANES];
+            for i in 0..LANES {
                 let d = y[i] - centre[i];
                 sum[i] += d;
                 square[i] = d.fma(d, square[i]);
             }
         }
-        sums[from..][..COLUMNS].copy_from_slice(&sum);
-        squares[from..][..COLUMNS].copy_from_slice(&square);
+        sums[from..][..LANES].copy_from_slice(&sum);
+        squares[from..][..LANES].copy_from_slice(&square);
     }
     for (i, &y) in rows.remainder().iter().enumerate() {
         let d = y - centre[i];
@@ -357,18 +363,18 @@ fn before_act<T: Real, A: Act>(y: &[T], g: &mut [T], affine: &Affine<T>, r: Opti
 fn block_sums<T: Real>(y: &[T], g: &[T], mean: &[T], sums: &mut [T], dots: &mut [T]) {
     let width = mean.len();
     let (ys, gs) = (y.chunks_exact(width), g.chunks_exact(width));
-    for from in (0..width).step_by(COLUMNS) {
-        let mean = &mean[from..][..COLUMNS];
-        let (mut sum, mut dot) = ([T::zero(); COLUMNS], [T::zero(); COLUMNS]);
+    for from in (0..width).step_by(LANES) {
+        let mean = &mean[from..][..LANES];
+        let (mut sum, mut dot) = ([T::zero(); LANES], [T::zero(); LANES]);
         for (y, g) in ys.clone().zip(gs.clone()) {
-            let (y, g) = (&y[from..][..COLUMNS], &g[from..][..COLUMNS]);
-            for i in 0..COLUMNS {
+            let (y, g) = (&y[from..][..LANES], &g[from..][..LANES]);
+            for i in 0..LANES {
                 sum[i] += g[i];
                 dot[i] = g[i].fma(y[i] - mean[i], dot[i]);
             }
         }
-        sums[from..][..COLUMNS].copy_from_slice(&sum);
-        dots[from..][..COLUMNS].copy_from_slice(&dot);
+        sums[from..][..LANES].copy_from_slice(&sum);
+        dots[from..][..LANES].copy_from_slice(&dot);
     }
     for (i, (&y, &g)) in ys.remainder().iter().zip(gs.remainder()).enumerate() {
         sums[i] += g;

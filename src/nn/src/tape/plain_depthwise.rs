@@ -34,7 +34,7 @@ impl<T: Real> Tape<T> {
             let Some(g) = flow.take(id) else { return Ok(()) };
             let rows = InputRows { input: &saved, w: wd, c };
             let parameters = flow.wanted.parameters();
-            let (mut dx, adds) = if x_id.is_some() { flow.start(x_id, n * h * wd * c) } else { (Buf::stale(0), false) };
+            let (mut dx, adds) = flow.start(x_id, n * h * wd * c);
             let dw = backward(
                 &[geometry],
                 parameters.then_some(&rows as &dyn Rows<T>),

@@ -17,6 +17,7 @@ use crate::ops::Activation;
 use crate::ops::squeeze::image_sums;
 use crate::pool::Buf;
 use crate::real::Real;
+use crate::strips::LANES;
 
 /// Least rows of a parallel part.
 const LEAST: usize = 64;
@@ -129,25 +130,26 @@ impl<T: Real> Tape<T> {
             });
             return Ok(self.value(dims, y));
         }
-        let (y, affine) = (Arc::new(y), Arc::new(affine));
+        let normed = Arc::new(Normed { y, affine, act: after.act });
         let out = if let Some(r) = &residual {
             // Keeping the result is cheaper than keeping the residual.
+            let Normed { y, affine, act } = &*normed;
             let (part, mut z) = (product.part() * o, Buf::stale(y.len()));
             z.par_chunks_mut(part).zip(y.par_chunks(part)).enumerate().for_each(|(p, (z, y))| {
-                finish_to(z, y, &affine, Some(&r[p * part..][..y.len()]), after.act);
+                finish_to(z, y, affine, Some(&r[p * part..][..y.len()]), *act);
             });
             self.value(dims, z)
         } else {
-            self.computed(dims, Normed { y: y.clone(), affine: affine.clone(), act: after.act })
+            self.computed(dims, normed.clone())
         };
-        let (id, x_id, saved, kernel, act) =
-            (out.id, x.id, x.saved_for(self.wanted, gate.is_some()), kernel.clone(), after.act);
+        let (id, x_id, saved, kernel) = (out.id, x.id, x.saved_for(self.wanted, gate.is_some()), kernel.clone());
         let residual_id = after.residual.and_then(|r| r.id);
-        let residual = residual.filter(|_| act != Activation::Identity);
+        let residual = residual.filter(|_| after.act != Activation::Identity);
         self.record(move |flow| {
             let Some(mut g) = flow.take(id) else { return Ok(()) };
-            let sums = sums(&y, &mut g, &affine, residual.as_ref().map(|r| &r[..]), act);
-            let gradient = Gradient::norm(&y, &g, &affine, &affine.correction(flow, &sums)?);
+            let Normed { y, affine, act } = &*normed;
+            let sums = sums(y, &mut g, affine, residual.as_ref().map(|r| &r[..]), *act);
+            let gradient = Gradient::norm(y, &g, affine, &affine.correction(flow, &sums)?);
             product.backward(flow, (x_id, saved), &kernel, gate, &gradient)?;
             if let Some(id) = residual_id {
                 flow.give(Some(id), g);
@@ -394,11 +396,11 @@ impl Product {
         let (group, part, block) = (self.group(), self.part(), self.block());
         let w = kernel.fetch::<T>()?;
         let factors = gate.as_ref().map(|g| &g.factors[..]);
-        let (mut dx, adds) = if x_id.is_some() { flow.start(x_id, self.rows * i) } else { (Buf::stale(0), false) };
+        let (mut dx, adds) = flow.start(x_id, self.rows * i);
         // A gate's gradient is made from that of the scaled weight.
         let weights = flow.wanted.parameters() || gate.is_some();
         // Its transpose where that fills the vectors better.
-        let across = i * o.next_multiple_of(16) < o * i.next_multiple_of(16);
+        let across = i * o.next_multiple_of(LANES) < o * i.next_multiple_of(LANES);
         let empty = dx.is_empty();
         // Parts of the input gradient; none for an input that takes no gradient.
         let dx_parts: Vec<Option<&mut [T]>> = if empty {

@@ -4,7 +4,7 @@ use candle_core::{Result, bail};
 use rayon::prelude::*;
 
 use super::norm::{Affine, join};
-use super::passes::{BLOCK, Gradient, See, finish_to};
+use super::passes::{Gradient, See, finish_to};
 use super::pointwise::{Kernel, Product};
 use super::source::Input;
 use super::{Norm, Tape, Value, Weight};
@@ -126,11 +126,7 @@ impl<T: Real> Tape<T> {
             let gradient = Gradient::norm(&y, &g, &affine, &affine.correction(flow, &sums)?);
             let mut dy = Buf::stale(y.len());
             dy.par_chunks_mut(part).enumerate().for_each(|(p, dy)| {
-                let mut room = Buf::stale(0);
-                for (b, dy) in dy.chunks_mut(BLOCK * c).enumerate() {
-                    let first = p * part / c + b * BLOCK;
-                    dy.copy_from_slice(gradient.positions(first, dy.len() / c, &mut room));
-                }
+                gradient.fill(p * part / c, dy);
             });
             flow.give(x_id, dy);
             Ok(())

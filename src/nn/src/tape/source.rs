@@ -92,8 +92,8 @@ impl<T: Real> Rows<T> for InputRows<'_, T> {
 
 /// `act(scale y + shift)`
 pub(super) struct Normed<T: Real> {
-    pub(super) y: Arc<Buf<T>>,
-    pub(super) affine: Arc<Affine<T>>,
+    pub(super) y: Buf<T>,
+    pub(super) affine: Affine<T>,
     pub(super) act: Activation,
 }
 

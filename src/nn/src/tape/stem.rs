@@ -31,9 +31,9 @@ impl<T: Real> Tape<T> {
         let conv = Conv { n, h, w: wd, c, k, stride, padding: k / 2 };
         let ((ho, wo), (_, cols)) = (conv.out(), conv.patches());
         let dims = [n, ho, wo, cols];
-        let source = Patches { image: x.data().clone(), conv };
+        let source = Arc::new(Patches { image: x.data().clone(), conv });
         if x.id.is_none() {
-            let x = Value { id: None, dims, data: Arc::default(), source: Some(Arc::new(source)) };
+            let x = Value { id: None, dims, data: Arc::default(), source: Some(source) };
             return self.convolve(&x, None, &Kernel::new(w, out, c, k)?, after);
         }
         let patches = self.computed(dims, source);

@@ -12,7 +12,7 @@ use super::page::Page;
 use super::prediction::TURNS;
 use super::tables::{Table, mean};
 use crate::commands::profile::open_as;
-use crate::printer::Printer;
+use crate::printer::{Printer, follow};
 use inas_host::report::{Corner, Mark, Series, series_svg};
 
 pub(super) fn run(what: &Branches, args: &Args, page: &mut Page, printer: Printer) -> anyhow::Result<()> {
@@ -43,11 +43,7 @@ pub(super) fn run(what: &Branches, args: &Args, page: &mut Page, printer: Printe
         };
         let models = 2 * archs.len();
         let bar = printer.bar("measure", models as u64);
-        let mut observer = |done: usize, of: usize| {
-            bar.set_length(of as u64);
-            bar.set_position(done as u64);
-        };
-        let turned = measure_models_in_turns((models, &onnx), runtime.as_ref(), &TURNS, what.seed, &mut observer)?;
+        let turned = measure_models_in_turns((models, &onnx), runtime.as_ref(), &TURNS, what.seed, &mut follow(&bar))?;
         bar.finish_and_clear();
         let ms: Vec<(f64, f64)> =
             turned.chunks(2).map(|pair| (pair[0].latency_us / 1e3, pair[1].latency_us / 1e3)).collect();

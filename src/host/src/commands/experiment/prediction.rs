@@ -12,7 +12,7 @@ use super::config::Prediction;
 use super::page::Page;
 use super::tables::Table;
 use crate::commands::profile::open_as;
-use crate::printer::Printer;
+use crate::printer::{Printer, follow};
 
 /// Few visits: experiments have many networks.
 pub(super) const TURNS: Turns = Turns { visits: 20, runs: 3, visit_ms: 10.0, together: 100 };
@@ -41,11 +41,7 @@ pub(super) fn run(what: &Prediction, args: &Args, page: &mut Page, printer: Prin
             profile.calibration().iter().flat_map(|c| &c.networks).map(|n| n.arch.hash()).collect();
         let archs = spread(space, &profile.table(), px, what.networks, what.seed, &fitted)?;
         let bar = printer.bar("measure", archs.len() as u64);
-        let mut observer = |done: usize, of: usize| {
-            bar.set_length(of as u64);
-            bar.set_position(done as u64);
-        };
-        let turned = measure_in_turns(&profile, &archs, runtime.as_ref(), &TURNS, what.seed, &mut observer)?;
+        let turned = measure_in_turns(&profile, &archs, runtime.as_ref(), &TURNS, what.seed, &mut follow(&bar))?;
         bar.finish_and_clear();
         let measured: Vec<f64> = turned.iter().map(|t| t.latency_us).collect();
         let sum = predict_all(&profile.table(), space, px, &archs)?;

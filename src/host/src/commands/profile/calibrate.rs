@@ -9,7 +9,7 @@ use inas_profiler::networks::{Turns, measure_in_turns, spread};
 use inas_profiler::profile::Profile;
 
 use super::load;
-use crate::printer::Printer;
+use crate::printer::{Printer, follow};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -47,11 +47,7 @@ pub(super) fn calibrate(
     let archs = spread(&space, &profile.table(), px, nets, seed, &BTreeSet::new())?;
     let bar = printer.bar("calibrate", archs.len() as u64);
     let before = load();
-    let mut observer = |done: usize, of: usize| {
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-    };
-    let turned = measure_in_turns(profile, &archs, runtime, &Turns::default(), seed, &mut observer)?;
+    let turned = measure_in_turns(profile, &archs, runtime, &Turns::default(), seed, &mut follow(&bar))?;
     bar.finish_and_clear();
     let measured: Vec<_> =
         archs.into_iter().zip(turned).map(|(arch, t)| (arch, t.latency_us, (t.spread() * 1e4).round() / 1e4)).collect();

@@ -13,7 +13,7 @@ use inas_space::Architecture;
 
 use super::load;
 use crate::commands::write_file;
-use crate::printer::Printer;
+use crate::printer::{Printer, follow};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -48,11 +48,7 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let archs = spread(space, &profile.table(), px, args.nets, args.seed, &fitted)?;
     let bar = printer.bar("verify", archs.len() as u64);
     let before = load();
-    let mut observer = |done: usize, of: usize| {
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-    };
-    let turned = measure_in_turns(&profile, &archs, runtime.as_ref(), &Turns::default(), args.seed, &mut observer)?;
+    let turned = measure_in_turns(&profile, &archs, runtime.as_ref(), &Turns::default(), args.seed, &mut follow(&bar))?;
     bar.finish_and_clear();
     let measured: Vec<f64> = turned.iter().map(|t| t.latency_us).collect();
     let verification = Verification::new(&profile, &archs, &measured)?;
