@@ -1,11 +1,12 @@
 //! A latency model fitted on measured whole networks.
 //!
 //! The sum over blocks (thesis section 3.2.3) is off in a way that differs by runtime: in a network the weights of a
-//! block are cold and its input warm, where a block in a loop has both warm, and layouts change at its edges. So
-//! a few networks are measured and the latency is fitted as
-//! `T = a·Σ warm + b·Σ (cold - warm) + c·blocks + d·Σ weight bytes + … + e` with no coefficient below 0.
+//! block are cold and its input warm, where a block in a loop has both warm, and layouts change at its edges. How much that
+//! costs depends on what kind of block it is and on how large its maps are, so a few networks are measured and the
+//! latency is fitted as `T = Σ a(kind, side)·warm + b·Σ (cold - warm) + c·blocks + d·Σ weight bytes + e` with no coefficient
+//! below 0. Each `a` is drawn towards what fits best for all of them alike, so that a few networks settle many of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use inas_space::{Architecture, BlockKey, BlockKind, LatencyTable, Micros, Space};
@@ -18,8 +19,8 @@ use crate::{Error, Result, nnls, stats};
 /// Name of the file in a profile's folder.
 pub const CALIBRATION_FILE: &str = "calibration.json";
 
-/// Newest schema of the file that is read, and the one written.
-pub const SCHEMA: u64 = 1;
+/// Schema of the file.
+pub const SCHEMA: u64 = 2;
 
 /// Fewest networks that a model is fitted on.
 pub const LEAST_NETWORKS: usize = 10;
@@ -27,22 +28,37 @@ pub const LEAST_NETWORKS: usize = 10;
 /// Confidence level of the interval of a prediction.
 const LEVEL: f64 = 0.95;
 
-/// Names of the model's terms, in the order of `features`; the last is the constant.
-pub const TERMS: [&str; 8] =
-    ["backbone_warm", "fusion_warm", "branch_warm", "ends_warm", "cold_excess", "blocks", "weight_kb", "constant"];
+/// How strongly each coefficient of a warm latency is drawn towards the common one: one that is off by 0.18 weighs as much
+/// as a network whose prediction is off by 1 %.
+const PULL: f64 = 3e-3;
+
+/// End of the names of warm latencies' terms; alone, the coefficient that is common to all of them.
+const WARM: &str = "warm";
+
+const COLD_EXCESS: &str = "cold_excess";
+const BLOCKS: &str = "blocks";
+const WEIGHT_KB: &str = "weight_kb";
+const CONSTANT: &str = "constant";
+
+/// Name of the term of a block's warm latency: blocks of one kind with maps of one side share a coefficient.
+fn warm_term(key: &BlockKey) -> String {
+    let part = match key.kind {
+        BlockKind::MbConv => "backbone",
+        BlockKind::TransportFusion | BlockKind::DecoderFusion => "fusion",
+        BlockKind::TransportBranch | BlockKind::DecoderBranch => "branch",
+        BlockKind::Stem | BlockKind::Head => "ends",
+    };
+    format!("{part}_{}_{WARM}", key.out_px)
+}
 
 /// What a block adds to each term but the constant: microseconds, a count, and KB (1000 bytes) of weights.
-fn features(key: &BlockKey, row: &BlockRow) -> [f64; TERMS.len() - 1] {
+fn features(key: &BlockKey, row: &BlockRow) -> [(String, f64); 4] {
     let m = &row.measurement;
-    let warm = |kinds: &[BlockKind]| if kinds.contains(&key.kind) { m.median_us } else { 0.0 };
     [
-        warm(&[BlockKind::MbConv]),
-        warm(&[BlockKind::TransportFusion, BlockKind::DecoderFusion]),
-        warm(&[BlockKind::TransportBranch, BlockKind::DecoderBranch]),
-        warm(&[BlockKind::Stem, BlockKind::Head]),
-        m.cold_us.map_or(0.0, |cold| (cold - m.median_us).max(0.0)),
-        f64::from(u8::from(!key.is_identity())),
-        row.cost.params as f64 * 4e-3,
+        (warm_term(key), m.median_us),
+        (COLD_EXCESS.into(), m.cold_us.map_or(0.0, |cold| (cold - m.median_us).max(0.0))),
+        (BLOCKS.into(), f64::from(u8::from(!key.is_identity()))),
+        (WEIGHT_KB.into(), row.cost.params as f64 * 4e-3),
     ]
 }
 
@@ -71,7 +87,8 @@ pub struct Calibration {
     pub profile: String,
     /// Load average before and after measuring.
     pub load: [f64; 2],
-    /// Coefficients by term ([`TERMS`]).
+    /// Coefficients by term: `PART_SIDE_warm`, and `warm` where no measured network had such a block; `cold_excess`,
+    /// `blocks`, `weight_kb`, `constant`.
     pub coefficients: BTreeMap<String, f64>,
     /// Mean absolute relative error of networks left out of the fit in turn, percent.
     pub cross_validated_mape_percent: f64,
@@ -81,22 +98,37 @@ pub struct Calibration {
     pub networks: Vec<Measured>,
 }
 
-/// Sums of the features over a network's blocks, the constant's 1 last.
-fn sums(profile: &Profile, arch: &Architecture) -> Result<Vec<f64>> {
-    let mut sums = vec![0.0; TERMS.len()];
-    sums[TERMS.len() - 1] = 1.0;
+/// Sums of the features over a network's blocks, by term.
+fn sums(profile: &Profile, arch: &Architecture) -> Result<BTreeMap<String, f64>> {
+    let mut sums = BTreeMap::from([(CONSTANT.to_owned(), 1.0)]);
     for block in profile.space().blocks(arch, profile.input_px())? {
         let row = profile.rows().get(&block.key);
         let row = row.ok_or_else(|| inas_space::Error::MissingBlock { key: block.key.to_string() })?;
-        features(&block.key, row).iter().enumerate().for_each(|(i, f)| sums[i] += f);
+        for (term, value) in features(&block.key, row) {
+            *sums.entry(term).or_default() += value;
+        }
     }
     Ok(sums)
 }
 
-/// Fits relative errors, so that small networks count as much as large ones.
-fn fit(rows: &[Vec<f64>], values: &[f64]) -> Vec<f64> {
-    let scaled: Vec<Vec<f64>> = rows.iter().zip(values).map(|(r, v)| r.iter().map(|x| x / v).collect()).collect();
-    nnls::solve(&scaled, &vec![1.0; values.len()])
+/// Coefficients of the terms by relative errors, so that small networks count as much as large ones, and the common
+/// coefficient of the warm latencies.
+fn fit(terms: &[String], rows: &[Vec<f64>], values: &[f64]) -> (Vec<f64>, f64) {
+    let mut scaled: Vec<Vec<f64>> = rows.iter().zip(values).map(|(r, v)| r.iter().map(|x| x / v).collect()).collect();
+    let mut wanted = vec![1.0; values.len()];
+    let (warm, others): (Vec<usize>, Vec<usize>) = (0..terms.len()).partition(|j| terms[*j].ends_with(WARM));
+    let alike = |row: &Vec<f64>| {
+        let sum = warm.iter().map(|j| row[*j]).sum();
+        std::iter::once(sum).chain(others.iter().map(|j| row[*j])).collect()
+    };
+    let common = nnls::solve(&scaled.iter().map(alike).collect::<Vec<_>>(), &wanted)[0];
+    for j in warm {
+        let mut pull = vec![0.0; terms.len()];
+        pull[j] = PULL.sqrt();
+        wanted.push(pull[j] * common);
+        scaled.push(pull);
+    }
+    (nnls::solve(&scaled, &wanted), common)
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -112,7 +144,11 @@ impl Calibration {
                 reason: format!("{n} networks; needed are {LEAST_NETWORKS} with a latency"),
             });
         }
-        let rows = measured.iter().map(|(arch, ..)| sums(profile, arch)).collect::<Result<Vec<_>>>()?;
+        let by_term = measured.iter().map(|(arch, ..)| sums(profile, arch)).collect::<Result<Vec<_>>>()?;
+        let terms: BTreeSet<String> = by_term.iter().flat_map(BTreeMap::keys).cloned().collect();
+        let terms: Vec<String> = terms.into_iter().collect();
+        let row = |sums: &BTreeMap<String, f64>| terms.iter().map(|t| sums.get(t).copied().unwrap_or(0.0)).collect();
+        let rows: Vec<Vec<f64>> = by_term.iter().map(row).collect();
         let values: Vec<f64> = measured.iter().map(|m| m.1).collect();
         let without = |list: &[Vec<f64>], i: usize| {
             let mut list = list.to_vec();
@@ -123,14 +159,16 @@ impl Calibration {
             .map(|i| {
                 let mut others = values.clone();
                 others.remove(i);
-                dot(&fit(&without(&rows, i), &others), &rows[i])
+                dot(&fit(&terms, &without(&rows, i), &others).0, &rows[i])
             })
             .collect();
         let mut errors: Vec<f64> = left_out.iter().zip(&values).map(|(p, v)| (p / v - 1.0).abs()).collect();
         errors.sort_by(f64::total_cmp);
         // The quantile that holds for a new network, should it be one of n + 1 alike (jackknife).
         let rank = ((n as f64 + 1.0) * LEVEL).ceil() as usize;
-        let coefficients = fit(&rows, &values);
+        let (coefficients, common) = fit(&terms, &rows, &values);
+        let mut coefficients: BTreeMap<String, f64> = terms.into_iter().zip(coefficients).collect();
+        coefficients.insert(WARM.into(), common);
         let networks = measured.iter().zip(&left_out).map(|((arch, latency_us, spread), left)| Measured {
             arch: arch.clone(),
             latency_us: *latency_us,
@@ -142,21 +180,22 @@ impl Calibration {
             created: crate::run::now(),
             profile: profile.measured_hash(),
             load,
-            coefficients: TERMS.iter().map(ToString::to_string).zip(coefficients).collect(),
+            coefficients,
             cross_validated_mape_percent: stats::mean(&errors) * 100.0,
             interval: errors[rank.min(n) - 1],
             networks: networks.collect(),
         })
     }
 
-    fn coefficient(&self, term: usize) -> f64 {
-        self.coefficients.get(TERMS[term]).copied().unwrap_or(0.0)
+    fn coefficient(&self, term: &str) -> f64 {
+        let common = if term.ends_with(WARM) { self.coefficients.get(WARM) } else { None };
+        self.coefficients.get(term).or(common).copied().unwrap_or(0.0)
     }
 
     /// Share of a block in a network's latency; the stem's holds the constant.
     pub(crate) fn block(&self, key: &BlockKey, row: &BlockRow) -> Micros {
-        let own: f64 = features(key, row).iter().enumerate().map(|(i, f)| f * self.coefficient(i)).sum();
-        Micros(own + if key.kind == BlockKind::Stem { self.coefficient(TERMS.len() - 1) } else { 0.0 })
+        let own: f64 = features(key, row).iter().map(|(term, value)| value * self.coefficient(term)).sum();
+        Micros(own + if key.kind == BlockKind::Stem { self.coefficient(CONSTANT) } else { 0.0 })
     }
 
     /// The interval around a prediction, low and high end.
@@ -177,6 +216,10 @@ impl Calibration {
         let found = value.get("schema").and_then(serde_json::Value::as_u64).unwrap_or(0);
         if found > SCHEMA {
             return Err(Error::Schema { path, found, known: SCHEMA });
+        }
+        if found < SCHEMA {
+            let reason = "it is of an earlier form; remove it and calibrate again".into();
+            return Err(Error::ProfileDamaged { path, reason });
         }
         Ok(Some(serde_json::from_value(value).map_err(damaged)?))
     }
