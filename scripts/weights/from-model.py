@@ -2,16 +2,17 @@
 """Turns an exported model back into a supernet, to train it further: on one's own photos, or for longer.
 
     pip install numpy onnx onnxruntime pillow safetensors
-    scripts/weights/from-model.py models/best.onnx --data train.lst -o start.safetensors
-    inas train --run lite --init start.safetensors --data train.lst ...
+    inas train --run lite --data train.lst --steps 1 --batch 1 --px 64 -o any
+    scripts/weights/from-model.py models/best.onnx --like any/supernet.safetensors --data train.lst -o start.safetensors
+    inas train --run lite --data train.lst --init start.safetensors ...
 
 An exported model has no BN and one kernel for each unit. Every BN comes back from the mean and the deviation that the
 photos of `--data` give its convolution, with a scale and a shift that put them back again, so the network computes what
 the model computes. The kernel of a unit becomes that of its largest branch; the others start at zero. What the model does
 not hold (other levels' outputs, branches it does not use) starts afresh or, in shortcuts, at zero.
 
-Only models that are the largest network of their space can be taken back: `--like` is a supernet of it, e.g. what
-`inas train ... --steps 1` leaves, for the names and shapes of its tensors.
+Only models that are the largest network of their space can be taken back. `--like`, any supernet of that space, gives names
+and shapes of its tensors, and the values that start afresh.
 """
 import argparse
 from pathlib import Path
