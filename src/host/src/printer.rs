@@ -1,5 +1,4 @@
 //! The only place that writes to the terminal.
-#![expect(clippy::print_stderr, reason = "this is the printer")]
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
@@ -49,7 +48,7 @@ impl Printer {
     /// A line about what is going on.
     pub(crate) fn note(self, line: impl Display) {
         if !self.quiet {
-            eprintln!("{line}");
+            tell(line);
         }
     }
 
@@ -70,9 +69,9 @@ impl Printer {
                 causes.push(line.to_owned());
             }
         }
-        eprintln!("error: {}", causes.join(": "));
+        tell(format_args!("error: {}", causes.join(": ")));
         for hint in hints {
-            eprintln!("hint: {hint}");
+            tell(format_args!("hint: {hint}"));
         }
     }
 
@@ -86,12 +85,19 @@ impl Printer {
     pub(crate) fn bar(self, label: &str, total: u64) -> ProgressBar {
         let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        let style = ProgressStyle::with_template("{prefix:>10} [{bar:30}] {pos}/{len} {msg}  {elapsed}, {eta} left");
+        let style = ProgressStyle::with_template(
+            "{prefix:>10} [{bar:30}] {pos}/{len} {msg}  {elapsed_precise}, {eta_precise} left",
+        );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
         bar.set_prefix(label.to_owned());
         bar.enable_steady_tick(Duration::from_millis(500));
         bar
     }
+}
+
+/// A line on standard error. A run does not end because nobody reads what it tells.
+fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Shows steps done and to do on a bar.
