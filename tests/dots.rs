@@ -141,6 +141,10 @@ fn search_derive_train_rank() {
     Genotype::from_json(&String::from_utf8(again).unwrap()).unwrap();
     let told = String::from_utf8(with("train", &[&path("darts.json"), "-o", &path("train")])).unwrap();
     assert!(told.starts_with("test accuracy"), "{told}");
+    for command in [&["search", "-o", &path("search")][..], &["train", &path("dots.json"), "-o", &path("train")]] {
+        let begun = inas(&[command, &run].concat()).code(1);
+        assert!(String::from_utf8_lossy(&begun.get_output().stderr).contains("--resume"), "{command:?}");
+    }
     let told = String::from_utf8(with("rank", &[&path("search"), "-o", &path("rank")])).unwrap();
     assert!(told.contains("Kendall") && told.lines().count() == 12, "{told}");
     let none = inas(&["train", "no-such-genotype"]).code(1);

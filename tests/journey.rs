@@ -61,6 +61,10 @@ fn the_whole_path_works_and_goes_on_where_it_was() {
         serde_json::from_str(&std::fs::read_to_string(out.join("search/front.json")).unwrap()).unwrap();
     let rows = std::fs::read_to_string(out.join("search/front.csv")).unwrap();
     assert_eq!(rows.lines().count(), front.as_array().unwrap().len() + 1);
+    let mut latency = inas();
+    latency.arg("latency").arg(out.join("search/front.json")).arg("--profile").arg(out.join("profile"));
+    let predicted = latency.assert().success().get_output().stdout.clone();
+    assert_eq!(String::from_utf8(predicted).unwrap().lines().count(), front.as_array().unwrap().len() + 1);
 
     // Again: nothing is measured, trained or evaluated twice, and the result is the same.
     let profile = std::fs::read(out.join("profile/records.jsonl")).unwrap();
@@ -223,4 +227,29 @@ fn bad_input_is_one_clear_error() {
     let error = stderr_of_failure(&ort);
     assert!(error.contains("nowhere.so") && error.contains("onnxruntime"), "{error}");
     inas().args(["profile", "--runtime", "onnx", "-o", "unused"]).assert().code(2);
+    assert!(stderr_of_failure(&["train", "--run", "nanno", "-o", "unused"]).contains("iccv21"));
+    assert!(stderr_of_failure(&["bench", "README.md"]).contains("README.md"));
+    for option in ["--threads=100000", "--threads=0", "--runs=0"] {
+        inas().args(["bench", "models/fast.onnx", option]).assert().code(2);
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let arch = dir.path().join("arch.json");
+    let drawn = inas().args(["space", "iccv21", "--draw", "min"]).assert().success().get_output().stdout.clone();
+    std::fs::write(&arch, drawn).unwrap();
+    let arch = arch.to_str().unwrap();
+    let error = stderr_of_failure(&["latency", arch, "--profile", "profiles/nano-128-tract1"]);
+    assert!(error.contains("arch.json") && error.contains("outside space `nano`"), "{error}");
+    let without = inas().args(["latency", arch]).assert().code(2).get_output().stderr.clone();
+    assert!(String::from_utf8(without).unwrap().contains("--table"));
+
+    let models = stderr_of_failure(&["run", "models/fast.onnx", "models/best.onnx", "data/photos", "-o", "unused"]);
+    assert!(models.contains("best.onnx is no photo") && models.contains("hint: "), "{models}");
+
+    // A label of another photo.
+    let photo = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/photos").join(name);
+    let list = dir.path().join("pairs.lst");
+    std::fs::write(&list, format!("{} {}\n", photo("astronaut.jpg").display(), photo("coffee.jpg").display())).unwrap();
+    let error = stderr_of_failure(&["eval", "models/fast.onnx", "--data", list.to_str().unwrap()]);
+    assert!(error.contains("line 1") && error.contains("512x512"), "{error}");
 }

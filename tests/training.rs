@@ -118,6 +118,23 @@ fn a_killed_run_loses_only_the_steps_since_its_checkpoint() {
     let read = |dir: &Path| std::fs::read(TrainDir::new(dir).supernet()).unwrap();
     assert!(read(&whole) == read(&killed), "the resumed supernet differs");
     assert_eq!(records(&whole), records(&killed));
+    // Two at once would mix their records.
+    let held = std::fs::File::open(&whole).unwrap();
+    held.lock().unwrap();
+    let output = program(&whole).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in use by another process"), "{output:?}");
+}
+
+#[test]
+fn a_run_goes_on_when_nobody_reads_what_it_tells() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_inas"));
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    command.args(["train", "--data", "data/mini/train.lst", "--steps", "1", "--batch", "1", "--px", "64", "-o"]);
+    let mut child = command.arg(dir.path()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert!(TrainDir::new(dir.path()).supernet().exists());
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
-    /// A runtime was asked for 0 threads, or a pool of that size cannot be made.
+    /// A runtime was asked for no thread or for too many, or a pool of that size cannot be made.
     #[error("cannot run with {threads} threads: {reason}")]
     Threads {
         /// Threads asked for.

@@ -12,6 +12,7 @@ mod tract;
 mod values;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -26,12 +27,16 @@ pub use values::{Values, ValuesMut};
 /// largest networks of this field need. A file that asks for more is taken for damaged before anything is allocated.
 pub const MAX_VALUES: usize = 1 << 26;
 
+/// Threads that a runtime may be asked for: more than the largest machines have cores. A pool of far more takes minutes
+/// to start.
+pub const MAX_THREADS: usize = 1024;
+
 /// A runtime by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum RuntimeKind {
-    /// tract: pure Rust, always there.
+    /// Pure Rust, always there.
     Tract,
     /// ONNX Runtime: faster, needs its shared library.
     Ort,
@@ -46,6 +51,15 @@ pub struct RuntimeInfo {
     pub version: String,
     /// Options that change latency.
     pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Display for RuntimeInfo {
+    /// `onnxruntime 1.23.2 (graph_optimization all, provider.1 cuda)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)?;
+        let options: Vec<_> = self.options.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        if options.is_empty() { Ok(()) } else { write!(f, " ({})", options.join(", ")) }
+    }
 }
 
 /// A runtime with a fixed number of threads.
@@ -110,8 +124,8 @@ pub fn open_with(
     ort_lib: Option<&Path>,
     providers: &[ExecutionProvider],
 ) -> Result<Box<dyn Backend>> {
-    if threads == 0 {
-        return Err(Error::Threads { threads, reason: "at least one is needed".into() });
+    if threads == 0 || threads > MAX_THREADS {
+        return Err(Error::Threads { threads, reason: format!("1 to {MAX_THREADS} are possible") });
     }
     match kind {
         RuntimeKind::Tract if !providers.is_empty() => Err(Error::Provider {

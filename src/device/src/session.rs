@@ -126,7 +126,8 @@ pub fn profile_on(
     let (mut barren, mut best) = (0, 0);
     loop {
         let reason = match visit.attempt(device) {
-            Err(Error::Lost { reason, .. }) => reason,
+            // One that never answered is switched off or misnamed; waiting would only hide that.
+            Err(Error::Lost { reason, .. }) if visit.first.is_some() => reason,
             other => return other,
         };
         (visit.observer)(&Event::Lost(reason.clone()));

@@ -110,6 +110,9 @@ fn the_wait_is_bounded_and_a_later_run_resumes() {
     let mut device = faulty(&[(7, Fault::Cut { attempts: 9, meanwhile: 0 })]);
     let error = run(&mut device, &b.job).0.unwrap_err();
     assert!(matches!(error, Error::Gone { .. }) && error.to_string().contains("--resume"), "{error}");
+    // A device that does not answer at all is told at once.
+    let (result, events) = run(&mut device, &Job { reconnect: Duration::from_hours(1), ..b.job.clone() });
+    assert!(matches!(result.unwrap_err(), Error::Lost { .. }) && events.is_empty(), "{events:?}");
     while device.connect().is_err() {}
     // Neither overwritten nor continued without being asked.
     let error = run(&mut device, &b.job).0.unwrap_err();

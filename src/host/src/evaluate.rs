@@ -6,7 +6,7 @@ use inas_space::Architecture;
 
 use inas_profiler::backend::{Session, Values, ValuesMut};
 
-use crate::data::{DataError, Loader, LoaderOptions, Sample, decode_label, decode_photo};
+use crate::data::{DataError, Loader, LoaderOptions, Sample, decode_pair};
 use crate::metrics::{DatasetMetrics, DatasetSummary, FastScore, FastSummary, ImageMetrics, MapU8, MetricError};
 use crate::supernet::{Statistics, Supernet, recalibrate};
 
@@ -76,8 +76,9 @@ impl Images {
             let mut images = Vec::with_capacity(group.len() * side * side * 3);
             let mut labels = Vec::with_capacity(group.len());
             for sample in group {
-                images.extend(preprocess::photo_to_nhwc(&decode_photo(&sample.image)?, px));
-                labels.push(MapU8::from(decode_label(&sample.label)?));
+                let (photo, label) = decode_pair(sample)?;
+                images.extend(preprocess::photo_to_nhwc(&photo, px));
+                labels.push(MapU8::from(label));
             }
             groups.push((Tensor::from_vec(images, (group.len(), side, side, 3), device)?, labels));
         }

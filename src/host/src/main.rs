@@ -22,9 +22,12 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Print results only, no progress and no notes.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 900)]
     quiet: bool,
 }
+
+/// Exit code of options that make no sense, as the parser's.
+const WRONG_USAGE: u8 = 2;
 
 /// Exit code of a run that was stopped with Ctrl-C.
 const INTERRUPTED: u8 = 130;
@@ -38,7 +41,16 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             Printer::error(&error);
-            if commands::interrupted(&error) { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+            if commands::wrong_usage(&error) {
+                return ExitCode::from(WRONG_USAGE);
+            }
+            if !commands::interrupted(&error) {
+                return ExitCode::FAILURE;
+            }
+            if let Some(how) = cli.command.going_on() {
+                printer.note(format_args!("hint: {how}"));
+            }
+            ExitCode::from(INTERRUPTED)
         }
     }
 }

@@ -1,11 +1,10 @@
 //! The only place that writes to the terminal.
-#![expect(clippy::print_stderr, reason = "this is the printer")]
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// A hint that travels with an error and is printed below it.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ impl Printer {
     /// A line about what is going on.
     pub(crate) fn note(self, line: impl Display) {
         if !self.quiet {
-            eprintln!("{line}");
+            tell(line);
         }
     }
 
@@ -70,9 +69,9 @@ impl Printer {
                 causes.push(line.to_owned());
             }
         }
-        eprintln!("error: {}", causes.join(": "));
+        tell(format_args!("error: {}", causes.join(": ")));
         for hint in hints {
-            eprintln!("hint: {hint}");
+            tell(format_args!("hint: {hint}"));
         }
     }
 
@@ -86,12 +85,33 @@ impl Printer {
     pub(crate) fn bar(self, label: &str, total: u64) -> ProgressBar {
         let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        let style = ProgressStyle::with_template("{prefix:>10} [{bar:30}] {pos}/{len} {msg}  {elapsed}, {eta} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        // What matters less is last, since a narrow terminal cuts it off.
+        let style =
+            ProgressStyle::with_template("{prefix:>10} [{bar:16}] {pos}/{len}  {spent}, {left} left  {wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .with_key("spent", |state: &ProgressState, text: &mut dyn Write| clock(state.elapsed(), text))
+                .with_key("left", |state: &ProgressState, text: &mut dyn Write| clock(state.eta(), text));
+        bar.set_style(style.progress_chars("=> "));
         bar.set_prefix(label.to_owned());
         bar.enable_steady_tick(Duration::from_millis(500));
         bar
     }
+}
+
+/// A line on standard error. A run does not end because nobody reads what it tells.
+fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Minutes and seconds, and hours from one on.
+fn clock(time: Duration, text: &mut dyn Write) {
+    let seconds = time.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    // Writing to a text in memory does not fail.
+    let _ = match hours {
+        0 => write!(text, "{minutes}:{seconds:02}"),
+        _ => write!(text, "{hours}:{minutes:02}:{seconds:02}"),
+    };
 }
 
 /// Shows steps done and to do on a bar.
@@ -99,5 +119,20 @@ pub(crate) fn follow(bar: &ProgressBar) -> impl FnMut(usize, usize) + use<'_> {
     |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_to_the_second() {
+        let told = |seconds| {
+            let mut text = String::new();
+            clock(Duration::from_secs(seconds), &mut text);
+            text
+        };
+        assert_eq!([told(0), told(89), told(3599), told(36_061)], ["0:00", "1:29", "59:59", "10:01:01"]);
     }
 }

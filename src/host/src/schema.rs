@@ -38,7 +38,7 @@ fn form<T: JsonSchema>(name: &'static str, version: u64, found: &'static str) ->
 pub fn forms() -> Vec<Form> {
     let profile = profile::SCHEMA;
     vec![
-        form::<Architecture>("architecture", 1, "a network: `inas space draw`, `inas latency`, metadata of a model"),
+        form::<Architecture>("architecture", 1, "a network: `inas space --draw`, `inas latency`, metadata of a model"),
         form::<ProfileFacts>("profile", profile, "`profile.json` of a profile's folder"),
         form::<Header>("records-header", profile, "first line of `records.jsonl`"),
         form::<Entry>("records-entry", profile, "every other line of `records.jsonl`"),

@@ -197,7 +197,7 @@ impl Report {
     pub fn compare(&self, baseline: &Self) -> Comparison {
         let pairs = [
             ("machine", &baseline.fingerprint, &self.fingerprint),
-            ("runtime", &format!("{:?}", baseline.runtime), &format!("{:?}", self.runtime)),
+            ("runtime", &baseline.runtime.to_string(), &self.runtime.to_string()),
             ("threads", &baseline.threads.to_string(), &self.threads.to_string()),
         ];
         let differing = pairs.iter().filter(|p| p.1 != p.2).map(|(name, a, b)| format!("{name}: {a}, now {b}"));

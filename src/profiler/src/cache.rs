@@ -11,35 +11,19 @@ const LINE: usize = 64;
 
 /// Size of the biggest cache that a core does not share, KB (1024 bytes).
 pub fn private_kb() -> u64 {
-    levels(Path::new("/sys/devices/system/cpu/cpu0/cache")).private_kb.unwrap_or(USUAL_PRIVATE_KB)
+    private_kb_in(Path::new("/sys/devices/system/cpu/cpu0/cache")).unwrap_or(USUAL_PRIVATE_KB)
 }
 
-/// Size of the biggest cache of all, KB (1024 bytes), if the system tells.
-pub fn last_level_kb() -> Option<u64> {
-    levels(Path::new("/sys/devices/system/cpu/cpu0/cache")).last_kb
-}
-
-#[derive(Debug, Default, PartialEq)]
-struct Levels {
-    private_kb: Option<u64>,
-    last_kb: Option<u64>,
-}
-
-fn levels(folder: &Path) -> Levels {
-    let mut found = Levels::default();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let text = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default().trim().to_owned();
+fn private_kb_in(folder: &Path) -> Option<u64> {
+    let size_kb = |cache: &Path| {
+        let text = |name: &str| fs::read_to_string(cache.join(name)).unwrap_or_default().trim().to_owned();
+        let shared = text("shared_cpu_list").contains([',', '-']);
         let size = text("size");
         let kb = size.strip_suffix('K').and_then(|n| n.parse().ok());
         let kb = kb.or_else(|| size.strip_suffix('M').and_then(|n| n.parse::<u64>().ok()).map(|m| m * 1024));
-        let Some(kb) = kb.filter(|_| text("type") != "Instruction") else { continue };
-        found.last_kb = found.last_kb.max(Some(kb));
-        let cores = text("shared_cpu_list");
-        if !cores.contains([',', '-']) {
-            found.private_kb = found.private_kb.max(Some(kb));
-        }
-    }
-    found
+        kb.filter(|_| !shared && text("type") != "Instruction")
+    };
+    fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|cache| size_kb(&cache.path())).max()
 }
 
 /// Memory that is read and written to push everything else out of the caches.
@@ -78,8 +62,8 @@ mod tests {
                 fs::write(folder.join(name), format!("{text}\n")).unwrap();
             }
         }
-        assert_eq!(levels(root.path()), Levels { private_kb: Some(1024), last_kb: Some(32 * 1024) });
-        assert_eq!(levels(Path::new("/nonexistent")), Levels::default());
+        assert_eq!(private_kb_in(root.path()), Some(1024));
+        assert_eq!(private_kb_in(Path::new("/nonexistent")), None);
     }
 
     #[test]

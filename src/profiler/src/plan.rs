@@ -1,6 +1,6 @@
 //! How long profiling a space will take, from a probe of a few blocks.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use inas_graph::cost;
 use inas_space::{BlockKey, Space};
@@ -76,11 +76,4 @@ pub fn plan(
         median_ci_percent: stats::median(&widths),
         records_kb: keys.len() as u64 * RECORD_BYTES / 1000,
     })
-}
-
-impl Estimate {
-    /// [`Estimate::one_pass_s`] as a duration.
-    pub fn one_pass(&self) -> Duration {
-        Duration::from_secs_f64(self.one_pass_s)
-    }
 }

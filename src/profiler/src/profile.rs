@@ -73,7 +73,7 @@ impl ProfileFacts {
     pub fn differences(&self, other: &Self) -> String {
         let pairs = [
             ("machine", self.fingerprint.clone(), other.fingerprint.clone()),
-            ("runtime", format!("{:?}", self.runtime), format!("{:?}", other.runtime)),
+            ("runtime", self.runtime.to_string(), other.runtime.to_string()),
             ("threads", self.threads.to_string(), other.threads.to_string()),
             ("cores", format!("{:?}", self.cores), format!("{:?}", other.cores)),
             ("space", self.space_hash.clone(), other.space_hash.clone()),

@@ -50,6 +50,13 @@ fn profile_writes_a_folder_that_reads() {
 }
 
 #[test]
+fn a_reader_that_has_gone_away_is_no_failure() {
+    let mut child = binary().arg("device").stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn json_progress_has_a_line_for_every_block() {
     let folder = tempfile::tempdir().unwrap();
     let space = folder.path().join("tiny.toml");

@@ -16,6 +16,14 @@ pub enum Error {
     /// A space file is not valid TOML, or a field is missing or of the wrong type.
     #[error("space file is not valid: {0}")]
     SpaceSyntax(String),
+    /// A space file is wrong.
+    #[error("{path}: {source}")]
+    SpaceFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// A space file parses, but what it describes cannot be built.
     #[error("space `{space}`: {reason}")]
     SpaceInvalid {
@@ -35,7 +43,7 @@ pub enum Error {
         stride: u32,
     },
     /// No preset of that name.
-    #[error("no preset space named `{name}`; presets are {known}")]
+    #[error("no preset space named `{name}`; presets are {known}, and a space file's name ends in .toml")]
     UnknownPreset {
         /// What was asked for.
         name: String,
@@ -87,6 +95,13 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// What is wrong with a TOML file and where, in one line.
+pub fn toml_reason(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    let place = text.lines().next().and_then(|line| line.strip_prefix("TOML parse error at "));
+    place.map_or_else(|| error.message().to_owned(), |place| format!("{place}: {}", error.message()))
 }
 
 /// Result of this crate.

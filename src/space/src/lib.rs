@@ -1,6 +1,6 @@
 //! Search spaces of salient-object-detection networks, as data.
 //!
-//! A [`Space`] says which networks exist (TOML, three presets). An [`Architecture`] is one of them: a value with a
+//! A [`Space`] says which networks exist (TOML; some are presets). An [`Architecture`] is one of them: a value with a
 //! canonical JSON form and a stable hash. Its building blocks have [`BlockKey`]s, the rows of a [`LatencyTable`],
 //! and the latency of an architecture is the sum of its rows (thesis section 3.2.3).
 //!
@@ -30,7 +30,7 @@ mod space;
 
 pub use architecture::{Architecture, LayerChoice, LevelChoice};
 pub use blocks::{Block, Part};
-pub use error::{Error, Result};
+pub use error::{Error, Result, toml_reason};
 pub use key::{BlockKey, BlockKind};
 pub use latency::{LatencyBreakdown, LatencyTable, Micros};
 pub use release::space_from_release_json;

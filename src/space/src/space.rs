@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::error::toml_reason;
 use crate::{Error, Result};
 
 /// Embedded space files by name.
@@ -134,12 +135,12 @@ impl Space {
         }
         let text = std::fs::read_to_string(name_or_path)
             .map_err(|source| Error::Read { path: name_or_path.into(), source })?;
-        Self::from_toml(&text)
+        Self::from_toml(&text).map_err(|e| Error::SpaceFile { path: name_or_path.into(), source: Box::new(e) })
     }
 
     /// Parses and checks a space file.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let space: Self = toml::from_str(text).map_err(|e| Error::SpaceSyntax(e.to_string()))?;
+        let space: Self = toml::from_str(text).map_err(|e| Error::SpaceSyntax(toml_reason(&e)))?;
         space.check()?;
         Ok(space)
     }
@@ -172,8 +173,9 @@ impl Space {
                 None => Ok(()),
             }
         };
-        if self.name.is_empty() {
-            return fail("`name` must not be empty".into());
+        // Folders and files are named after it.
+        if self.name.is_empty() || !self.name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) {
+            return fail("`name` must be of letters, digits, `-`, `_` and `.`".into());
         }
         choices("stem", "channels", &self.stem.channels)?;
         odd("stem", &[self.stem.kernel])?;

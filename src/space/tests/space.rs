@@ -43,11 +43,18 @@ fn bad_spaces_are_refused_with_the_place() {
         ("stage = 7", "stage = 9", "level 4"),
         ("required = [0, 1]", "required = [1]", "level 0 decoder"),
         ("expand = 6", "expand = 6\nexpnad = 1", "expnad"),
+        ("input_px = 224", "input_px = nan", "line 3, column 12: invalid type"),
+        ("name = \"iccv21\"", "name = \"iccv/21\"", "`name`"),
     ] {
         let error = Space::from_toml(&toml.replacen(from, to, 1)).unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
     }
     assert!(Space::preset("icc").unwrap_err().to_string().contains("iccv21"));
+    let file = std::env::temp_dir().join(format!("inas-space-{}.toml", std::process::id()));
+    std::fs::write(&file, toml.replace("expand = 6", "expand = 0")).unwrap();
+    let error = Space::load(file.to_str().unwrap()).unwrap_err().to_string();
+    std::fs::remove_file(&file).unwrap();
+    assert!(error.starts_with(file.to_str().unwrap()) && error.contains("`expand`"), "{error}");
 }
 
 type Change = fn(&mut Architecture);

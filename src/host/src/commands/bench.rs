@@ -84,7 +84,8 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
             printer.note(format_args!("round {:>3}: median {:.3} ms", round + 1, median / 1e3));
         }
     };
-    let report = bench::bench(&onnx, runtime.as_ref(), &plan, &mut observer)?;
+    let report = bench::bench(&onnx, runtime.as_ref(), &plan, &mut observer)
+        .with_context(|| args.model.display().to_string())?;
     if let Some(path) = &args.out {
         write_file(path, &serde_json::to_vec_pretty(&report)?)?;
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use inas_host::data::{Sample, decode_label, decode_photo, read_list};
+use inas_host::data::{Sample, decode_pair, read_list};
 use inas_host::metrics::{DatasetMetrics, DatasetSummary, ImageMetrics, MapU8};
 use inas_runtime::Model;
 use rayon::prelude::*;
@@ -74,9 +74,9 @@ fn score(model: &mut Model, samples: &[Sample], done: &dyn Fn()) -> anyhow::Resu
     for chunk in samples.chunks(CHUNK) {
         let mut maps = Vec::with_capacity(chunk.len());
         for sample in chunk {
-            let label = decode_label(&sample.label)?;
+            let (photo, label) = decode_pair(sample)?;
             let (width, height) = label.dimensions();
-            let saliency = model.run(&decode_photo(&sample.image)?)?;
+            let saliency = model.run(&photo)?;
             latencies.push(saliency.latency_ms());
             let mask = if saliency.mask.dimensions() == (width, height) {
                 saliency.mask

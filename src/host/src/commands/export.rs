@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::search::SupernetArgs;
-use super::{read_file, read_text, write_file};
+use super::{archs, read_file, write_file};
 use crate::printer::{Hint, Printer};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -163,28 +163,21 @@ fn explain(error: ExportError) -> anyhow::Error {
 }
 
 fn read_architectures(args: &Args) -> anyhow::Result<Vec<Architecture>> {
-    let mut archs = Vec::new();
+    let mut found = Vec::new();
     for path in &args.archs {
-        let text = match path.extension() {
+        let entries = match path.extension() {
             Some(onnx) if onnx.eq_ignore_ascii_case("onnx") => {
                 let metadata = inas_graph::metadata(&read_file(path)?)?;
                 let arch = metadata.into_iter().find(|(key, _)| key == "inas.architecture");
-                arch.with_context(|| format!("{} does not tell its architecture", path.display()))?.1
+                let arch = arch.with_context(|| format!("{} does not tell its architecture", path.display()))?.1;
+                archs::parse(&arch).with_context(|| path.display().to_string())?
             }
-            _ => read_text(path)?,
+            _ => archs::read(path)?,
         };
-        let json: serde_json::Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-        let entries = match json {
-            serde_json::Value::Array(entries) => entries,
-            one => vec![one],
-        };
-        for entry in entries {
-            let arch = entry.get("arch").unwrap_or(&entry).clone();
-            archs.push(Architecture::from_value(arch).with_context(|| path.display().to_string())?);
-        }
+        found.extend(entries.into_iter().map(|entry| entry.arch));
     }
-    let picked = args.pick.unwrap_or(archs.len()).min(archs.len());
-    Ok(spread(archs.len(), picked).map(|i| archs[i].clone()).collect())
+    let picked = args.pick.unwrap_or(found.len()).min(found.len());
+    Ok(spread(found.len(), picked).map(|i| found[i].clone()).collect())
 }
 
 /// `n` indices spread evenly over `0..len`, first and last among them when `n > 1`.

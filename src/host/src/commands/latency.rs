@@ -4,24 +4,26 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use inas_profiler::profile::Profile;
-use inas_space::{Architecture, LatencyBreakdown, LatencyTable, Space};
+use inas_space::{LatencyBreakdown, LatencyTable, Space};
 
+use super::archs::{self, Entry};
 use super::read_text;
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("latencies").required(true).args(["profile", "table"]))]
 pub(crate) struct Args {
     /// JSON of one architecture, of an array of them, or of an array of `{"arch": …, "latency": …}` as in the
     /// release's look-up checks; what is expected there is compared.
     archs: PathBuf,
     /// Profile folder.
-    #[arg(long, conflicts_with = "table", required_unless_present = "table")]
+    #[arg(long, value_name = "DIR")]
     profile: Option<PathBuf>,
     /// Predict by the sum over the blocks even when the profile is calibrated.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "table")]
     plain_sum: bool,
     /// Text table in the release's form (milliseconds).
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
     /// Space of the table.
     #[arg(long, default_value = "iccv21", conflicts_with = "profile")]
@@ -46,27 +48,12 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         }
         (None, None) => anyhow::bail!("neither --profile nor --table given"),
     };
-    let json: serde_json::Value =
-        serde_json::from_str(&read_text(&args.archs)?).with_context(|| args.archs.display().to_string())?;
-    let entries = match json {
-        serde_json::Value::Array(entries) => entries,
-        one => vec![one],
-    };
-    let mut worst: Option<f64> = None;
-    printer.result("architecture      total ms  backbone  transport   decoder")?;
-    for entry in entries {
-        let arch = Architecture::from_value(entry.get("arch").unwrap_or(&entry).clone())?;
-        let sum = table.latency(&space, &arch, px)?;
-        let (total, backbone) = (sum.total().ms(), sum.backbone.ms());
-        let (transport, decoder) = (sum.transport.ms(), sum.decoder.ms());
-        printer.result(format_args!(
-            "{:<16} {total:>9.3} {backbone:>9.3} {transport:>10.3} {decoder:>9.3}",
-            arch.hash()
-        ))?;
-        if let Some(expected) = entry.get("latency") {
-            worst = Some(worst.unwrap_or(0.0).max(difference(&sum, expected)));
-        }
-    }
+    let rows = archs::latencies(&args.archs, &table, &space, px)?;
+    archs::show(&rows, printer)?;
+    // A search's front has a `latency` too, of another form.
+    let expected = |entry: &Entry| entry.json.get("latency").filter(|l| l.get("total_latency").is_some()).cloned();
+    let differences = rows.iter().filter_map(|(entry, sum)| Some(difference(sum, &expected(entry)?)));
+    let worst = differences.reduce(f64::max);
     if let Some(worst) = worst {
         printer.result(format_args!(
             "largest difference to the expected sums: {worst:.1e} ms (allowed {TOLERANCE_MS:.0e})"

@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+mod archs;
 mod bench;
 mod curves;
 mod demo;
@@ -24,6 +25,7 @@ mod ship;
 mod space;
 mod train;
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -37,48 +39,48 @@ use crate::printer::{Hint, Printer};
 pub(crate) enum Command {
     /// Run the whole path once on small data: profile, train, search, export, run, report
     Demo(demo::Args),
-    /// Show a search space, or draw and compare its architectures
-    Space(space::Args),
-    /// Measure every block of a space on this machine; plan, calibrate and verify that
-    Profile(Box<profile::Cli>),
-    /// Predict the latency of architectures from a profile or a table
-    Latency(latency::Args),
-    /// List devices to measure on: this machine, phones, boards
-    Devices(devices::Args),
-    /// Find what stands between a device and a trustworthy profile, with remedies
-    Doctor(doctor::Args),
-    /// Look into latency profiles; import and export the release's tables
-    Lut(lut::Args),
-    /// Measure a model: percentiles, comparison with an earlier report
-    Bench(bench::Args),
-    /// Train a supernet
-    Train(train::Args),
-    /// Plot the validations of a training run
-    Curves(curves::Args),
-    /// Print the JSON Schema of what the programs write
-    Schema(schema::Args),
-    /// Search a trained supernet for the Pareto front over a profile
-    Search(Box<search::Cli>),
-    /// Repeat a search experiment of the thesis: data, plot and page
-    Experiment(experiment::Args),
-    /// Write sub-networks of a supernet as ONNX
-    Export(export::Args),
-    /// Search cells for image classifiers: operations first, then topology (DOTS)
-    Dots(dots::Args),
     /// Run a model on photos
     Run(run::Args),
-    /// Search, export and measure until a network keeps a latency limit on a device
-    Ship(ship::Args),
     /// Serve a model over HTTP, with a page to drop photos on
     Serve(serve::Args),
     /// Score models on photos with ground truth
     Eval(eval::Args),
     /// Score saliency maps against ground truth
     Metrics(metrics::Args),
-    /// Compare the supernet with reference tensors
-    Parity(parity::Args),
+    /// Measure a model: percentiles, comparison with an earlier report
+    Bench(bench::Args),
+    /// List devices to measure on: this machine, phones, boards
+    Devices(devices::Args),
+    /// Find what stands between a device and a trustworthy profile, with remedies
+    Doctor(doctor::Args),
+    /// Measure every block of a space, here or on phones and boards; plan, calibrate, verify
+    Profile(Box<profile::Cli>),
+    /// Look into latency profiles; import and export the release's tables
+    Lut(lut::Args),
+    /// Show a search space, or draw and compare its architectures
+    Space(space::Args),
+    /// Train a supernet
+    Train(train::Args),
+    /// Plot the validations of a training run
+    Curves(curves::Args),
+    /// Predict the latency of architectures from a profile or a table
+    Latency(latency::Args),
+    /// Search a trained supernet for the Pareto front over a profile
+    Search(Box<search::Cli>),
+    /// Write sub-networks of a supernet as ONNX
+    Export(export::Args),
+    /// Search, export and measure until a network keeps a latency limit on a device
+    Ship(ship::Args),
     /// Render the report of a finished run again
     Report(report::Args),
+    /// Repeat a search experiment of the thesis: data, plot and page
+    Experiment(experiment::Args),
+    /// Compare the supernet with reference tensors
+    Parity(parity::Args),
+    /// Print the JSON Schema of what the programs write
+    Schema(schema::Args),
+    /// Search cells for image classifiers: operations first, then topology (DOTS)
+    Dots(dots::Args),
 }
 
 impl Command {
@@ -107,6 +109,15 @@ impl Command {
             Self::Metrics(args) => metrics::run(args, printer),
             Self::Parity(args) => parity::run(args, printer),
             Self::Report(args) => report::run(args, printer),
+        }
+    }
+
+    /// How to go on after an interruption, where the error does not tell it.
+    pub(crate) fn going_on(&self) -> Option<&'static str> {
+        match self {
+            Self::Demo(_) | Self::Ship(_) | Self::Experiment(_) => Some("the same command goes on where it was"),
+            Self::Search(_) => Some("the same command with --resume goes on where it was"),
+            _ => None,
         }
     }
 }
@@ -140,12 +151,34 @@ pub(crate) fn interrupted(error: &anyhow::Error) -> bool {
     })
 }
 
+/// Whether an error says that options make no sense.
+pub(crate) fn wrong_usage(error: &anyhow::Error) -> bool {
+    use inas_profiler::{Error, backend};
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(Error::Protocol { .. } | Error::Backend(backend::Error::Threads { .. })))
+            || matches!(cause.downcast_ref(), Some(backend::Error::Threads { .. }))
+    })
+}
+
 /// Attaches a hint to an error.
 fn hint<T, E>(result: Result<T, E>, hint: impl Into<String>) -> anyhow::Result<T>
 where
     Result<T, E>: anyhow::Context<T, E>,
 {
     result.context(Hint(hint.into()))
+}
+
+/// Keeps other processes out of a folder for as long as what it gives lives. Systems without such locks let all in.
+fn hold(folder: &Path) -> anyhow::Result<Option<File>> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let Ok(handle) = File::open(folder) else { return Ok(None) };
+    match handle.try_lock() {
+        Ok(()) => Ok(Some(handle)),
+        Err(TryLockError::WouldBlock) => {
+            hint(Err(anyhow::anyhow!("{} is in use by another process", folder.display())), "choose another folder")
+        }
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {

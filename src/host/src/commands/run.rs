@@ -8,13 +8,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
-use image::{ImageFormat, RgbImage};
+use image::{DynamicImage, ImageFormat, RgbImage};
 use inas_host::data::{decode_photo, decode_photo_bytes};
 use inas_host::picture::Picture;
 use inas_runtime::Model;
 
 use super::profile::RuntimeArgs;
-use super::{hint, read_file};
+use super::{hint, read_file, write_file};
 use crate::printer::Printer;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -78,6 +78,10 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Outcome> {
         return job.filter();
     }
     anyhow::ensure!(!images.is_empty(), "no photo was named");
+    if let Some(model) = images.iter().find(|path| is_model(path)) {
+        let second = anyhow::anyhow!("{} is no photo", model.display());
+        return hint(Err(second), "one model at a time, before the photos: inas run [MODEL] IMAGE…");
+    }
     let photos = photos(images)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let outcome = job.all(&photos, printer)?;
@@ -88,9 +92,13 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Outcome> {
 /// The model file, if one is named first, and the photos.
 fn split(paths: &[PathBuf]) -> (Option<&PathBuf>, &[PathBuf]) {
     match paths {
-        [first, rest @ ..] if first.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) => (Some(first), rest),
+        [first, rest @ ..] if is_model(first) => (Some(first), rest),
         all => (None, all),
     }
+}
+
+fn is_model(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
 }
 
 struct Job<'a> {
@@ -151,7 +159,7 @@ impl Job<'_> {
         for output in &self.args.write {
             let path = self.args.out.join(format!("{stem}_{}.png", output.name()));
             let picture = output.of(&image, &saliency.mask, self.behind.as_ref())?;
-            picture.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
+            write_file(&path, &png(&picture)?)?;
             files.push(path);
         }
         Ok(Written { photo: photo.to_owned(), files, latency_ms: saliency.latency_ms() })
@@ -164,12 +172,18 @@ impl Job<'_> {
         let image = decode_photo_bytes(&bytes, Path::new("standard input"))?;
         let saliency = self.model()?.run(&image)?;
         let output = self.args.write.first().copied().unwrap_or(Picture::Mask);
-        let mut png = std::io::Cursor::new(Vec::new());
-        output.of(&image, &saliency.mask, self.behind.as_ref())?.write_to(&mut png, ImageFormat::Png)?;
-        std::io::stdout().write_all(png.get_ref()).context("cannot write standard output")?;
+        let picture = output.of(&image, &saliency.mask, self.behind.as_ref())?;
+        std::io::stdout().write_all(&png(&picture)?).context("cannot write standard output")?;
         let written = Written { photo: "-".into(), files: vec![], latency_ms: saliency.latency_ms() };
         Ok(Outcome { written: vec![written], failed: 0 })
     }
+}
+
+/// The bytes of a PNG file.
+fn png(picture: &DynamicImage) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Png)?;
+    Ok(bytes.into_inner())
 }
 
 /// The files that were named, and the PNG and JPEG files of the folders that were named, sorted.

@@ -6,12 +6,13 @@ use anyhow::Context as _;
 use inas_host::export::Format;
 use inas_host::search::SearchConfig;
 use inas_profiler::profile::Profile;
-use inas_space::Architecture;
+use inas_space::{Architecture, LatencyBreakdown};
 use serde_json::{Value, json};
 
+use super::archs::{self, Entry};
 use super::on_device::DeviceArgs;
 use super::search::SupernetArgs;
-use super::{export, hint, read_file, read_text, search, write_file};
+use super::{export, hint, read_file, search, write_file};
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -115,17 +116,14 @@ fn searched(args: &Args, printer: Printer) -> anyhow::Result<PathBuf> {
 }
 
 fn read_front(path: &Path, profile: &Profile) -> anyhow::Result<Vec<Candidate>> {
-    let context = || path.display().to_string();
-    let entries: Vec<Value> = serde_json::from_str(&read_text(path)?).with_context(context)?;
-    let model = profile.model(false);
-    let candidate = |entry: &Value| -> anyhow::Result<Candidate> {
-        let arch = Architecture::from_value(entry.get("arch").unwrap_or(entry).clone())?;
-        let predicted_ms = model.latency(profile.space(), &arch, profile.input_px())?.total().ms();
+    let rows = archs::latencies(path, &profile.model(false), profile.space(), profile.input_px())?;
+    let candidate = |(Entry { arch, json }, sum): (Entry, LatencyBreakdown)| {
+        let predicted_ms = sum.total().ms();
         // Without a score, the slower one is taken for the more accurate.
-        let f_max = entry.pointer("/score/f_max").or_else(|| entry.get("f_max")).and_then(Value::as_f64);
-        Ok(Candidate { arch, f_max: f_max.unwrap_or(predicted_ms / 1e6), predicted_ms })
+        let f_max = json.pointer("/score/f_max").or_else(|| json.get("f_max")).and_then(Value::as_f64);
+        Candidate { arch, f_max: f_max.unwrap_or(predicted_ms / 1e6), predicted_ms }
     };
-    entries.iter().map(candidate).collect::<Result<_, _>>().with_context(context)
+    Ok(rows.into_iter().map(candidate).collect())
 }
 
 fn exported(args: &Args, candidate: &Candidate, printer: Printer) -> anyhow::Result<export::Model> {

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use inas_graph::cost;
-use inas_space::{Architecture, PRESETS, Space};
+use inas_space::{PRESETS, Space};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::read_text;
+use super::archs;
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -67,11 +66,11 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         };
         printer.result(if args.release { arch.to_release_json(&space)? } else { arch.to_json() })?;
     } else if let Some(files) = &args.diff {
-        let archs = files.iter().map(|path| read_architecture(path)).collect::<anyhow::Result<Vec<_>>>()?;
+        let archs = files.iter().map(|path| archs::read_one(path)).collect::<anyhow::Result<Vec<_>>>()?;
         let diff = archs[0].diff(&archs[1]);
         printer.result(if diff.is_empty() { "equal" } else { diff.trim_end() })?;
     } else if let Some(path) = &args.cost {
-        let cost = cost::of_network(&space, &read_architecture(path)?, px)?;
+        let cost = cost::of_network(&space, &archs::read_one(path)?, px)?;
         for (block, cost) in &cost.blocks {
             printer.result(format_args!(
                 "{:<32} {:<40} {:>12} {:>10}",
@@ -93,10 +92,6 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         summary(&space, Some(px), printer)?;
     }
     Ok(true)
-}
-
-pub(super) fn read_architecture(path: &std::path::Path) -> anyhow::Result<Architecture> {
-    Architecture::from_json(&read_text(path)?).with_context(|| path.display().to_string())
 }
 
 fn summary(space: &Space, px: Option<u32>, printer: Printer) -> anyhow::Result<()> {

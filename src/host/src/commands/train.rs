@@ -9,7 +9,7 @@ use inas_host::train::parallel::{Peers, World};
 use inas_host::train::{Lesson, Progress, RUN_PRESETS, RunFile, StepRecord, TrainConfig, TrainDir, Trainer};
 use inas_space::Space;
 
-use super::{cancel_flag, hint};
+use super::{cancel_flag, hint, hold};
 use crate::printer::{Hint, Printer};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(super) space: Option<String>,
     /// Training list: `image label` a line, paths relative to the list's folder; default: the run file's.
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, visible_alias = "train-data", value_name = "LIST")]
     pub(super) data: Option<PathBuf>,
     /// Validation list; without one nothing is validated.
     #[arg(long, value_name = "LIST")]
@@ -235,6 +235,9 @@ fn train<S: Lesson>(
     printer.note(format_args!("{what}: supernet `{}`, {values:.2} M values, {images} images", net.space.name));
     let bar = printer.bar(what, config.steps as u64);
     let images = (config.batch * config.accumulate) as f64;
+    let second = if config.smallest { "smallest" } else { "random" };
+    let first = place.world.as_ref().is_none_or(|world| world.rank == 0);
+    let _held = if first { hold(dir)? } else { None };
     let peers = place.world.as_ref().map(|world| Peers::connect(world, &place.device)).transpose()?.unwrap_or_default();
     let trainer = Trainer::open(net, config, dir, args.resume, peers)?;
     bar.set_position(trainer.step() as u64);
@@ -242,11 +245,12 @@ fn train<S: Lesson>(
     let mut observer = |progress: &Progress<'_>| match progress {
         Progress::Step(record) => {
             bar.set_position(record.step as u64 + 1);
-            bar.set_message(step_message(record, images));
+            bar.set_message(step_message(record, images, second));
         }
         Progress::Validated(records) => {
-            let networks: Vec<String> = records.iter().map(|r| format!("{} {}", r.network, r.score)).collect();
-            bar.suspend(|| printer.note(format_args!("  after step {}: {}", records[0].step, networks.join(", "))));
+            let networks: Vec<String> =
+                records.iter().map(|r| format!("{} {}", full_name(&r.network), r.score)).collect();
+            bar.suspend(|| printer.note(format_args!("  after step {}: {}", records[0].step, networks.join("; "))));
         }
     };
     trainer.run(samples, validation, &mut observer, cancel_flag())?;
@@ -282,9 +286,19 @@ fn wrong_device(device: &str) -> anyhow::Error {
     anyhow::anyhow!("no device `{device}`").context(Hint("cpu, cuda or cuda:N".into()))
 }
 
-fn step_message(record: &StepRecord, images: f64) -> String {
+/// What people call a validated network.
+fn full_name(network: &str) -> &str {
+    match network {
+        "max" => "largest:",
+        "min" => "smallest:",
+        random => random,
+    }
+}
+
+/// `second` is the kind of network whose loss follows that of the largest one.
+fn step_message(record: &StepRecord, images: f64, second: &str) -> String {
     let max = record.losses[0];
-    let second = record.losses.get(1).map(|loss| format!(", next {loss:.4}")).unwrap_or_default();
+    let second = record.losses.get(1).map(|loss| format!(", {second} {loss:.4}")).unwrap_or_default();
     let (rate, waited) = (images / record.seconds, record.data_seconds / record.seconds * 100.0);
     format!("{rate:.1} images/s, loss {max:.3}{second}, data wait {waited:.0} %")
 }

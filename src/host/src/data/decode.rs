@@ -25,7 +25,7 @@ pub fn decode_label(path: &Path) -> Result<GrayImage> {
 }
 
 /// Decodes both files of a sample; their aspect ratios must agree.
-pub(crate) fn decode_pair(sample: &Sample) -> Result<(RgbImage, GrayImage)> {
+pub fn decode_pair(sample: &Sample) -> Result<(RgbImage, GrayImage)> {
     decode_matching(sample).map_err(|e| match sample.line {
         0 => e,
         line => DataError::Line { line, source: Box::new(e) },

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use inas_space::toml_reason;
 use serde::{Deserialize, Serialize};
 
 use super::{Result, TrainError};
@@ -191,7 +192,10 @@ impl RunFile {
         let path = Path::new(name);
         let text = match preset {
             Some((_, text)) => (*text).to_owned(),
-            None => std::fs::read_to_string(path).map_err(|e| TrainError::io(path, e))?,
+            None => std::fs::read_to_string(path).map_err(|e| TrainError::RunFile {
+                name: name.to_owned(),
+                reason: format!("{e}; presets are {}", RUN_PRESETS.map(|(preset, _)| preset).join(", ")),
+            })?,
         };
         let mut run: Self = run_from_toml(&text, name, overrides)?;
         if preset.is_none() {
@@ -210,7 +214,7 @@ where
     T: Default + Serialize + serde::de::DeserializeOwned,
 {
     let bad = |reason: String| TrainError::RunFile { name: name.to_owned(), reason };
-    let mut table: toml::Table = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+    let mut table: toml::Table = toml::from_str(text).map_err(|e| bad(toml_reason(&e)))?;
     for entry in overrides {
         let (key, value) =
             entry.split_once('=').ok_or_else(|| bad(format!("`{entry}` is not of the form key=value")))?;

@@ -3,8 +3,7 @@
 //! Results go to standard output, progress and errors to standard error. Exit codes: 0 ok, 1 the operation failed,
 //! 2 wrong usage, 130 interrupted (what was measured is kept; `profile --resume` goes on).
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
+use std::fmt::Display;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,7 +55,7 @@ struct ProfileArgs {
     #[arg(long, value_name = "N")]
     px: Option<u32>,
     /// Folder for the profile.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR")]
     out: PathBuf,
     /// Go on with an interrupted profile in the folder.
     #[arg(long)]
@@ -111,8 +110,8 @@ struct MeasuringArgs {
     /// Threads of one inference.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Library of ONNX Runtime; default: ORT_DYLIB_PATH, then that of the Python package onnxruntime.
-    #[arg(long, value_name = "PATH")]
+    /// ONNX Runtime's shared library; default: ORT_DYLIB_PATH, then a pip-installed onnxruntime.
+    #[arg(long, value_name = "FILE")]
     ort_lib: Option<PathBuf>,
     /// Execution provider of ONNX Runtime; several in order of preference, the CPU does the rest.
     #[arg(long = "ep", value_enum, value_name = "NAME", value_delimiter = ',')]
@@ -153,7 +152,10 @@ impl MeasuringArgs {
         let facts = DeviceFacts::read();
         let pinning = choice.apply(&facts.cores, facts.logical_cores.unwrap_or(1))?;
         if !pinning.worked() {
-            eprintln!("warning: asked to stay on cores {:?}, but the system allows {:?}", pinning.asked, pinning.got);
+            tell(format_args!(
+                "warning: asked to stay on cores {:?}, but the system allows {:?}",
+                pinning.asked, pinning.got
+            ));
         }
         Ok(pinning.got)
     }
@@ -192,7 +194,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {error}"));
             ExitCode::from(match error {
                 Error::Interrupted { .. } => 130,
                 Error::Protocol { .. } | Error::Backend(inas_backend::Error::Threads { .. }) => 2,
@@ -217,7 +219,7 @@ fn measure_space(
     let seen = Arc::clone(&cancel);
     let handler = ctrlc::set_handler(move || seen.store(true, Ordering::Relaxed));
     if let Err(error) = handler {
-        eprintln!("warning: interrupts end the program at once: {error}");
+        tell(format_args!("warning: interrupts end the program at once: {error}"));
     }
     let command = command_line(std::env::args());
     let options = RunOptions { protocol, seed, dir: dir.to_owned(), resume, command, cores };
@@ -228,7 +230,7 @@ fn profile(args: &ProfileArgs) -> Result<()> {
     let mut last: Option<Instant> = None;
     let mut observer = |p: &Progress| {
         if args.json_progress {
-            eprintln!("{}", json(&p.line()));
+            tell(json(&p.line()));
             return;
         }
         if p.left > 0 && last.is_some_and(|t| t.elapsed() < PROGRESS_EVERY) {
@@ -237,17 +239,17 @@ fn profile(args: &ProfileArgs) -> Result<()> {
         last = Some(Instant::now());
         let (elapsed, eta) = (p.elapsed.as_secs_f64(), p.eta.as_secs_f64());
         let again = if p.done == p.total && p.left > 0 { ", again" } else { "" };
-        eprintln!(
+        tell(format_args!(
             "{}/{} blocks{again}, {elapsed:.0} s, {eta:.0} s left: {} {:.3} ms",
             p.done,
             p.total,
             p.key,
             p.median.ms()
-        );
+        ));
     };
     let place = (args.out.as_path(), args.resume, args.seed);
     let profile = measure_space((&args.space, args.px), &args.measuring, place, &mut observer)?;
-    println!("{}", summary(&args.out, &profile));
+    result(summary(&args.out, &profile));
     Ok(())
 }
 
@@ -261,14 +263,21 @@ fn summary(folder: &Path, profile: &Profile) -> String {
 }
 
 fn run(args: &RunArgs) -> Result<()> {
-    // A reader that has gone away does not end the run: the records are on the disk.
-    let mut observer = |p: &Progress| {
-        let _ = writeln!(std::io::stdout(), "{}", json(&p.line()));
-    };
+    let mut observer = |p: &Progress| result(json(&p.line()));
     let place = (args.record.as_path(), args.resume, args.seed);
     let profile = measure_space((&args.space, args.px), &args.measuring, place, &mut observer)?;
-    eprintln!("{}", summary(&args.record, &profile));
+    tell(summary(&args.record, &profile));
     Ok(())
+}
+
+/// A line of the result. A reader that has gone away does not end a run: the records are on the disk.
+fn result(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// The same for standard error.
+fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn json(line: &impl serde::Serialize) -> String {
@@ -283,21 +292,21 @@ fn bench(args: &BenchArgs) -> Result<()> {
     let m = bench_model(&onnx, backend.as_ref(), &protocol)?;
     let (info, threads) = (backend.info(), backend.threads());
     if args.json {
-        println!("{}", serde_json::json!({ "runtime": info, "threads": threads, "latency": m }));
+        result(serde_json::json!({ "runtime": info, "threads": threads, "latency": m }));
         return Ok(());
     }
     let [median, low, high, p90, first] =
         [m.median_us, m.ci_low_us, m.ci_high_us, m.p90_us, m.first_us].map(|us| us / 1e3);
     let noisy = if m.noisy { ", noisy" } else { "" };
-    println!(
+    result(format_args!(
         "{median:.3} ms median (95 % interval {low:.3}..{high:.3}), p90 {p90:.3}, first {first:.3}; {} samples of {}, \
          {} {}, threads {threads}{noisy}",
         m.runs, m.batch, info.name, info.version
-    );
+    ));
     Ok(())
 }
 
 fn device() {
     let facts = DeviceFacts::read();
-    println!("{:#}", serde_json::json!({ "fingerprint": facts.fingerprint(), "facts": facts }));
+    result(format_args!("{:#}", serde_json::json!({ "fingerprint": facts.fingerprint(), "facts": facts })));
 }

@@ -10,6 +10,7 @@ mod search;
 mod segment;
 mod train;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -18,7 +19,7 @@ use inas_dots::run::{DotsRun, RUN_PRESETS};
 use inas_dots::train::SearchResult;
 use inas_host::train::run_from_toml;
 
-use super::{hint, read_text};
+use super::{hint, hold, read_text};
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -105,6 +106,18 @@ impl RunArgs {
         }
         Ok(run)
     }
+}
+
+/// File of a run that can be continued.
+const CHECKPOINT: &str = "checkpoint.safetensors";
+
+/// Takes a folder for a run, begun anew or continued, and keeps other processes out of it.
+fn take(folder: &Path, resume: bool) -> anyhow::Result<Option<File>> {
+    if !resume && folder.join(CHECKPOINT).exists() {
+        let begun = anyhow::anyhow!("{} holds a run already", folder.display());
+        return hint(Err(begun), "continue it with --resume, or choose another folder");
+    }
+    hold(folder)
 }
 
 /// The result of a search in a folder.

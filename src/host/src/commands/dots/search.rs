@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use inas_dots::train::{Operations, Progress, Search, SearchRecord, read_lines};
 
 use super::super::{cancel_flag, read_text, write_file};
-use super::{RunArgs, stopped};
+use super::{RunArgs, stopped, take};
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +31,7 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         printer.result(toml::to_string(&run)?.trim_end())?;
         return Ok(true);
     }
+    let _held = take(&args.out, args.resume)?;
     let (config, data) = (run.search.clone(), run.data.train()?);
     printer.note(format_args!(
         "Searching on {} pictures of {} px, {} classes, {} epochs",

@@ -14,7 +14,7 @@ use inas_host::train::run_from_toml;
 use super::super::profile::RuntimeArgs;
 use super::super::{cancel_flag, read_text, write_file};
 use super::export::{TOLERANCE, difference};
-use super::{genotype, stopped};
+use super::{genotype, stopped, take};
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -75,6 +75,7 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         printer.result(toml::to_string(&config)?.trim_end())?;
         return Ok(true);
     }
+    let _held = take(&args.out, args.resume)?;
     anyhow::ensure!(args.px.is_multiple_of(32), "{} px is no multiple of 32", args.px);
     let (seed, classes, epochs) = (config.seed, config.classes, config.epochs);
     let options = LoaderOptions {

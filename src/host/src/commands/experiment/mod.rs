@@ -12,6 +12,7 @@ mod tables;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use inas_space::toml_reason;
 
 use self::config::{Config, What};
 use self::page::Page;
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     };
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let text = read_text(&path).context(Hint("`inas experiment` lists the experiments".into()))?;
-    let config: Config = toml::from_str(&text).with_context(|| format!("{} is no experiment", path.display()))?;
+    let config = read_config(&path, &text)?;
     let mut page = Page::new(&name, &config);
     match &config.what {
         What::Searches(what) => searches::run(what, args, &mut page, printer)?,
@@ -91,6 +92,10 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     Ok(true)
 }
 
+fn read_config(path: &Path, text: &str) -> anyhow::Result<Config> {
+    toml::from_str(text).map_err(|e| anyhow::anyhow!("{} is no experiment: {}", path.display(), toml_reason(&e)))
+}
+
 fn list(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let entries =
         std::fs::read_dir(&args.configs).with_context(|| format!("cannot read {}", args.configs.display()))?;
@@ -98,8 +103,7 @@ fn list(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     files.retain(|f| f.extension().is_some_and(|e| e == "toml"));
     files.sort();
     for file in files {
-        let config: Config =
-            toml::from_str(&read_text(&file)?).with_context(|| format!("{} is no experiment", file.display()))?;
+        let config = read_config(&file, &read_text(&file)?)?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         printer.result(format_args!("{name:<24} {}", config.title))?;
     }

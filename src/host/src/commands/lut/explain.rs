@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use inas_profiler::profile::Profile;
-use inas_space::{Architecture, Space};
+use inas_space::Space;
 
-use crate::commands::read_text;
-use crate::commands::space::read_architecture;
+use crate::commands::archs;
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -27,7 +25,7 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn explain(args: &ExplainArgs, printer: Printer) -> anyhow::Result<bool> {
     let profile = Profile::read(&args.profile)?;
-    let arch = read_architecture(&args.arch)?;
+    let arch = archs::read_one(&args.arch)?;
     let space = args.space.as_deref().map_or_else(|| Ok(profile.space().clone()), Space::load)?;
     let (plain, model, px) = (profile.model(true), profile.model(false), profile.input_px());
     let (sum, interpolated) = plain.latency_interpolated(&space, &arch, px)?;
@@ -110,31 +108,16 @@ pub(super) struct PredictArgs {
 pub(super) fn predict(args: &PredictArgs, printer: Printer) -> anyhow::Result<bool> {
     let profile = Profile::read(&args.profile)?;
     let table = profile.model(!args.calibrated);
-    let json: serde_json::Value = serde_json::from_str(&read_text(&args.release_archs)?)
-        .with_context(|| args.release_archs.display().to_string())?;
-    let entries = match json {
-        serde_json::Value::Array(entries) => entries,
-        one => vec![one],
-    };
-    let mut rows = Vec::new();
-    for entry in entries {
-        let arch = Architecture::from_value(entry.get("arch").unwrap_or(&entry).clone())?;
-        rows.push((arch.hash(), table.latency(profile.space(), &arch, profile.input_px())?));
-    }
+    let rows = archs::latencies(&args.release_archs, &table, profile.space(), profile.input_px())?;
     if args.json {
-        let rows = rows.iter().map(|(hash, sum)| {
-            serde_json::json!({ "architecture": hash, "total_latency": sum.total().ms(),
+        let rows = rows.iter().map(|(entry, sum)| {
+            serde_json::json!({ "architecture": entry.arch.hash(), "total_latency": sum.total().ms(),
                 "backbone_latency": sum.backbone.ms(), "transport_latency": sum.transport.ms(),
                 "decoder_latency": sum.decoder.ms() })
         });
         printer.result(serde_json::Value::from(rows.collect::<Vec<_>>()))?;
         return Ok(true);
     }
-    printer.result("architecture      total ms  backbone  transport   decoder")?;
-    for (hash, sum) in rows {
-        let (total, backbone, transport, decoder) =
-            (sum.total().ms(), sum.backbone.ms(), sum.transport.ms(), sum.decoder.ms());
-        printer.result(format_args!("{hash:<16} {total:>9.3} {backbone:>9.3} {transport:>10.3} {decoder:>9.3}"))?;
-    }
+    archs::show(&rows, printer)?;
     Ok(true)
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use inas_profiler::profile::Profile;
 use inas_space::BlockKind;
 
+use crate::commands::profile::DOUBTFUL_PERCENT;
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -142,7 +143,13 @@ fn check(args: &CheckArgs, printer: Printer) -> anyhow::Result<bool> {
             && smaller.is_some_and(|s| s.measurement.median_us > 1.25 * row.measurement.median_us)
     });
     let odd = odd.count();
-    let good = share(noisy) <= args.allow && share(drifted) <= args.allow;
+    let fitted = profile.calibration().is_none_or(|c| c.cross_validated_mape_percent <= DOUBTFUL_PERCENT);
+    let quiet = share(noisy) <= args.allow && share(drifted) <= args.allow;
+    let verdict = match (quiet, fitted) {
+        (false, _) => "NOT GOOD: measure again on a quieter machine and `inas lut merge` the two",
+        (true, false) => "NOT GOOD: something disturbed the calibration: `inas profile calibrate` again",
+        (true, true) => "good",
+    };
     printer.result(format_args!(
         "{} blocks of `{}` at {} px on {} {}, {} thread(s): whole\n\
          noisy {noisy} ({:.1} %), beside a slow sentinel {drifted} ({:.1} %), faster by a quarter than with a smaller \
@@ -160,7 +167,7 @@ fn check(args: &CheckArgs, printer: Printer) -> anyhow::Result<bool> {
             c.networks.len(),
             c.cross_validated_mape_percent
         )),
-        if good { "good" } else { "NOT GOOD: measure again on a quieter machine and `inas lut merge` the two" },
+        verdict,
     ))?;
-    Ok(good)
+    Ok(quiet && fitted)
 }

@@ -102,8 +102,8 @@ pub(super) struct ImportArgs {
     #[arg(long)]
     space: String,
     /// Input side of the table, px.
-    #[arg(long, value_name = "PX")]
-    resolution: u32,
+    #[arg(long, alias = "resolution")]
+    px: u32,
     /// Folder of the profile.
     #[arg(long, short, value_name = "DIR")]
     out: PathBuf,
@@ -113,7 +113,7 @@ pub(super) fn import(args: &ImportArgs, printer: Printer) -> anyhow::Result<bool
     let space = Space::load(&args.space)?;
     let name = args.release.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let command = inas_profiler::command_line(std::env::args());
-    let profile = release::import(&read_text(&args.release)?, &name, &space, args.resolution, command)?;
+    let profile = release::import(&read_text(&args.release)?, &name, &space, args.px, command)?;
     free(&args.out)?;
     profile.write(&args.out)?;
     printer.note(format_args!("  Imported {} blocks into {}", profile.rows().len(), args.out.display()));

@@ -11,6 +11,9 @@ use inas_profiler::profile::Profile;
 use super::load;
 use crate::printer::{Printer, follow};
 
+/// Error of a calibration from which on it tells of a disturbed machine, percent.
+pub(crate) const DOUBTFUL_PERCENT: f64 = 10.0;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Profile folder.
@@ -58,6 +61,11 @@ pub(super) fn calibrate(
         calibration.cross_validated_mape_percent,
         calibration.interval * 100.0
     ))?;
+    if calibration.cross_validated_mape_percent > DOUBTFUL_PERCENT {
+        printer.note(
+            "warning: so large an error says that something disturbed the machine: calibrate again when it is quiet",
+        );
+    }
     for (term, coefficient) in calibration.coefficients.iter().filter(|c| *c.1 > 0.0) {
         printer.note(format_args!("  {term:<16} {coefficient:>9.4}"));
     }

@@ -5,6 +5,7 @@ mod plan;
 mod target;
 mod verify;
 
+pub(crate) use calibrate::DOUBTFUL_PERCENT;
 pub(crate) use target::Args as TargetArgs;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use inas_profiler::affinity::CoreChoice;
 use inas_profiler::backend::{self, RuntimeKind};
 use inas_profiler::measure::Protocol;
 use inas_profiler::profile::Profile;
+use inas_profiler::records::StreamLine;
 use inas_profiler::run::{RunOptions, profile_space};
 use inas_space::Space;
 
@@ -166,7 +168,7 @@ pub(crate) fn open_as(
     let here = DeviceFacts::read().fingerprint();
     let differing = [
         ("machine", facts.fingerprint == here, format!("{} there, {here} here", facts.fingerprint)),
-        ("runtime", facts.runtime == runtime.info(), format!("{:?} there, {:?} here", facts.runtime, runtime.info())),
+        ("runtime", facts.runtime == runtime.info(), format!("{} there, {} here", facts.runtime, runtime.info())),
     ];
     if let Some((what, _, how)) = differing.iter().find(|d| !d.1) {
         return super::hint(
@@ -226,11 +228,17 @@ impl RuntimeArgs {
     }
 }
 
+/// What a progress bar says of a block.
+fn block_message(line: &StreamLine) -> String {
+    let again = if line.done == line.total && line.left > 0 { "again: " } else { "" };
+    format!("{again}{} {:.1} us", line.key, line.median_us)
+}
+
 pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Profile> {
     let out = args.out.as_deref().ok_or_else(|| anyhow::anyhow!("no folder for the profile"))?;
     let space = Space::load(&args.space)?;
     let px = args.px.unwrap_or(space.input_px);
-    let total = space.block_keys(px)?.len();
+    let total = space.block_keys(px)?.iter().filter(|key| !key.is_identity()).count();
     let cores = args.care.pin(printer)?;
     let runtime = args.runtime.open()?;
     let info = runtime.info();
@@ -251,7 +259,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Profile> {
     let mut observer = |progress: &inas_profiler::run::Progress| {
         bar.set_length(progress.total as u64);
         bar.set_position((progress.total - progress.left) as u64);
-        bar.set_message(format!("{} {:.1} us", progress.key, progress.median.0));
+        bar.set_message(block_message(&progress.line()));
     };
     let mut profile = profile_space(&space, px, runtime.as_ref(), &options, &mut observer, cancel_flag())?;
     bar.finish_and_clear();

@@ -10,7 +10,7 @@ use inas_profiler::measure::Protocol;
 use inas_space::Space;
 use indicatif::{MultiProgress, ProgressBar};
 
-use crate::commands::cancel_flag;
+use crate::commands::{cancel_flag, hint};
 use crate::printer::Printer;
 
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -106,13 +106,14 @@ fn one(
         Event::Block(line) => {
             bar.set_length(line.total as u64);
             bar.set_position((line.total - line.left.min(line.total)) as u64);
-            bar.set_message(format!("{} {:.1} us", line.key, line.median_us));
+            bar.set_message(super::block_message(line));
         }
         other => note(&name, other, bars, printer),
     };
     let profile = profile_on(device.as_mut(), job, &mut observer, cancel_flag());
     ProgressBar::finish_and_clear(&bar);
-    Ok(profile?)
+    let lost = matches!(profile, Err(inas_device::Error::Lost { .. }));
+    if lost { hint(profile, format!("`inas doctor --target {name}` finds out why")) } else { Ok(profile?) }
 }
 
 fn note(name: &str, event: &Event, bars: &MultiProgress, printer: Printer) {

@@ -141,14 +141,14 @@ pub(crate) struct Args {
     /// How long a shard waits for news of the others, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub(super) shard_wait: u64,
-    #[command(flatten)]
-    pub(super) measuring: MeasureOptions,
     /// Predict by the sum over the blocks even when the profile is calibrated.
     #[arg(long)]
     pub(super) plain_sum: bool,
     /// Seed of every draw.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) measuring: MeasureOptions,
 }
 
 fn part(text: &str) -> Result<(usize, usize), String> {
