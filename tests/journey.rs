@@ -74,6 +74,9 @@ fn the_whole_path_works_and_goes_on_where_it_was() {
     assert_eq!(std::fs::read(out.join("search/evaluated.jsonl")).unwrap(), evaluated);
     assert_eq!(files(&out.join("models"), "onnx"), models);
 
+    let other = demo().args(["--threads", "2"]).assert().code(1).get_output().stderr.clone();
+    assert!(String::from_utf8(other).unwrap().contains("--out"));
+
     // The report can be rendered from its data alone, wherever the folder is.
     let moved = dir.path().join("moved");
     std::fs::rename(&out, &moved).unwrap();

@@ -13,11 +13,12 @@ use inas_host::train::{StepRecord, TrainDir};
 use inas_profiler::measure::Protocol;
 use inas_profiler::profile::Profile;
 use inas_profiler::run::bench_model;
+use inas_space::Space;
 
 use super::profile::RuntimeArgs;
 use super::run::Written;
 use super::search::{EvalArgs, SupernetArgs};
-use super::{export, profile, run as run_photos, search, train};
+use super::{export, hint, profile, run as run_photos, search, train};
 use crate::printer::{Hint, Printer};
 
 /// Networks that are exported, measured and shown.
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let dir = |name: &str| args.out.join(name);
 
     let profile = if dir("profile").join("profile.json").exists() {
-        Profile::read(&dir("profile"))?
+        earlier_profile(args, &dir("profile"))?
     } else {
         profile::run(&profile_args(args), printer)?
     };
@@ -145,9 +146,22 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     printer.result(format_args!("\nmodels   {}", dir("models").display()))?;
     printer.result(format_args!("masks    {}", dir("masks").display()))?;
     printer.result(format_args!("profile  {}", dir("profile").display()))?;
+    printer.result(format_args!("search   {}", dir("search").join("report.html").display()))?;
     printer.result(format_args!("report   {}", page.display()))?;
     printer.note(format_args!("Done in {:.0} s", started.elapsed().as_secs_f64()));
     Ok(true)
+}
+
+/// The profile of an earlier demo in the folder, which must be of the same space and runtime.
+fn earlier_profile(args: &Args, folder: &Path) -> anyhow::Result<Profile> {
+    let profile = Profile::read(folder)?;
+    let with = RuntimeArgs::of(&profile, None, "this program")?;
+    let runtime = |r: &RuntimeArgs| (r.runtime, r.threads, r.providers.clone());
+    if *profile.space() == Space::load(&args.space)? && runtime(&with) == runtime(&args.runtime) {
+        return Ok(profile);
+    }
+    let other = anyhow::anyhow!("{} holds a demo of another space or runtime", args.out.display());
+    hint(Err(other), "name another folder with --out")
 }
 
 /// Copies the photos beside the report, so that the demo's folder can be moved as a whole.
