@@ -210,7 +210,10 @@ where
     T: Default + Serialize + serde::de::DeserializeOwned,
 {
     let bad = |reason: String| TrainError::RunFile { name: name.to_owned(), reason };
-    let mut table: toml::Table = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+    let mut table: toml::Table = toml::from_str(text).map_err(|e| {
+        let line = e.span().map_or(1, |at| 1 + text[..at.start].matches('\n').count());
+        bad(format!("line {line}: {}", e.message()))
+    })?;
     for entry in overrides {
         let (key, value) =
             entry.split_once('=').ok_or_else(|| bad(format!("`{entry}` is not of the form key=value")))?;
