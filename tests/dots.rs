@@ -147,6 +147,53 @@ fn search_derive_train_rank() {
     }
     let told = String::from_utf8(with("rank", &[&path("search"), "-o", &path("rank")])).unwrap();
     assert!(told.contains("Kendall") && told.lines().count() == 12, "{told}");
-    let none = inas(&["train", "no-such-genotype"]).code(1);
-    assert!(String::from_utf8(none.get_output().stderr.clone()).unwrap().contains("dots-c10"));
+    let refused = |command: &str, more: &[&str]| {
+        let run = inas(&[&[command], more, &run[..]].concat()).code(1);
+        String::from_utf8(run.get_output().stderr.clone()).unwrap()
+    };
+    // A run that is there is not begun anew.
+    let result = std::fs::read(path("search/result.json")).unwrap();
+    for told in [refused("search", &["-o", &path("search")]), refused("train", &["dots-c10", "-o", &path("train")])] {
+        assert!(told.contains("holds a run already") && told.contains("hint: continue it with --resume"), "{told}");
+    }
+    assert_eq!(std::fs::read(path("search/result.json")).unwrap(), result);
+    // Operations that no network can be made of.
+    let text = std::fs::read_to_string(path("search/operations.json")).unwrap();
+    let mut operations: serde_json::Value = serde_json::from_str(&text).unwrap();
+    operations["retained"][1][13] = serde_json::json!(["none"]);
+    std::fs::write(path("bad.json"), operations.to_string()).unwrap();
+    let told = refused("search", &["-o", &path("new"), "--operations", &path("bad.json")]);
+    assert!(told.contains("14 edges need equally many operations"), "{told}");
+    assert!(!Path::new(&path("new")).exists());
+}
+
+#[test]
+fn what_cannot_be_read_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    pictures(Path::new(&path("train.bin")), 4);
+    let bytes = std::fs::read(path("train.bin")).unwrap();
+    std::fs::write(path("short.bin"), &bytes[..5000]).unwrap();
+    let out = path("out");
+    let told = |args: &[&str]| {
+        let run = inas(&[args, &["--run", "small", "-o", &out]].concat()).code(1);
+        String::from_utf8(run.get_output().stderr.clone()).unwrap()
+    };
+    let has = |told: String, parts: [&str; 2]| assert!(parts.iter().all(|p| told.contains(p)), "{told}");
+    has(told(&["search", "--data", &path("short.bin")]), ["short.bin", "1 pictures of 3073 bytes and 1927 bytes more"]);
+    has(told(&["search", "--data", &path("none.bin")]), ["none.bin", "No such file"]);
+    has(told(&["search"]), ["no files of train pictures", "hint: name them with --data"]);
+    let data = path("train.bin");
+    has(
+        told(&["train", "dots-c10", "--data", &data]),
+        ["no files of test pictures", "hint: name them with --test-data"],
+    );
+    // In both forms of a genotype.
+    for cells in ["[[[\"sep_conv_9x9\", 0]]]", "[[\"sep_conv_9x9\", 0]]"] {
+        std::fs::write(path("cells.json"), format!("{{\"normal\": {cells}, \"reduce\": []}}")).unwrap();
+        has(told(&["train", &path("cells.json"), "--data", &data]), ["cells.json", "unknown variant `sep_conv_9x9`"]);
+    }
+    has(told(&["train", "no-such-genotype"]), ["no-such-genotype", "dots-c10"]);
+    has(told(&["search", "--data", &data, "--set", "search.channels=3"]), ["3 channels", "even"]);
+    assert!(!Path::new(&out).exists());
 }

@@ -130,6 +130,16 @@ fn the_command_writes_and_the_profiler_measures() {
         let records = std::fs::read_to_string(out.join("records.jsonl")).unwrap();
         assert_eq!(inas(&[&profile[..], &size[..], &["--resume"]].concat()), told);
         assert_eq!(std::fs::read_to_string(out.join("records.jsonl")).unwrap(), records);
+        // The same blocks by the measuring program in a process of its own.
+        let (there, folder) = (dir.path().join("there"), dir.path().join("device"));
+        let away = ["--target", "local", "--rounds", "2", "--remote-folder", folder.to_str().unwrap()];
+        let profile = [&profile[..profile.len() - 1], &[there.to_str().unwrap()], &size[..], &away].concat();
+        let told = inas(&profile);
+        assert!(told.contains("head 64-7 px2") && told.contains("of the sum"), "{told}");
+        // Blocks and network; what is told has a heading, too.
+        let records = std::fs::read_to_string(there.join("records.jsonl")).unwrap();
+        assert_eq!(records.lines().count() + 1, told.lines().count());
+        assert!(!folder.exists(), "the device is left as it was");
     }
 }
 

@@ -19,16 +19,14 @@ inas() { "${INAS:-inas}" -q dots "$@"; }
 data=(--run "$run" --data "$train" "$@")
 table=$out/table.tsv
 mkdir -p "$out"
-: > "$table"
+[ "$experiment" = rank ] || : > "$table"
 
 # Searches into folder $1 with seed $2; the rest are settings.
 search() {
     local dir=$1 seed=$2
     shift 2
     [ -e "$dir/result.json" ] && return
-    local resume=()
-    [ -e "$dir/checkpoint.safetensors" ] && resume=(--resume)
-    inas search "${data[@]}" --set search.seed="$seed" "$@" "${resume[@]}" -o "$dir" > /dev/null
+    inas search "${data[@]}" --set search.seed="$seed" "$@" --resume -o "$dir" > /dev/null
 }
 
 # Trains variant $1 with seed $2: the cells of the search in $3 with edges $4.
@@ -38,9 +36,7 @@ train() {
     local cells=$to.json
     inas derive "$dir" --edges "$edges" --seed "$seed" -o "$cells" --svg "$to.svg" > /dev/null
     if [ ! -e "$to/network.safetensors" ]; then
-        local resume=()
-        [ -e "$to/checkpoint.safetensors" ] && resume=(--resume)
-        inas train "$cells" "${data[@]}" --test-data "$test" --set evaluation.seed="$seed" "${resume[@]}" -o "$to" > /dev/null
+        inas train "$cells" "${data[@]}" --test-data "$test" --set evaluation.seed="$seed" --resume -o "$to" > /dev/null
     fi
     local accuracy
     accuracy=$(tail -n 1 "$to/train.jsonl" | sed 's/.*"test":\([0-9.]*\).*/\1/')

@@ -33,6 +33,12 @@ pub enum Error {
         /// All names.
         known: String,
     },
+    /// No files of pictures are named.
+    #[error("no files of {what} pictures: the run file has no `data.{what}`")]
+    NoFiles {
+        /// `train` or `test`.
+        what: String,
+    },
     /// Settings that make no network.
     #[error("{0}")]
     Config(String),
@@ -42,6 +48,9 @@ pub enum Error {
     /// A label or an image does not fit the network.
     #[error("batch: {0}")]
     Batch(String),
+    /// A source of batches failed.
+    #[error(transparent)]
+    Source(Box<dyn std::error::Error + Send + Sync>),
     /// A network has no deployed form.
     #[error(transparent)]
     Graph(#[from] inas_graph::Error),

@@ -73,7 +73,12 @@ impl Genotype {
         let genotype = match serde_json::from_str::<Self>(text) {
             Ok(genotype) => genotype,
             Err(nested) => {
-                let flat: Flat = serde_json::from_str(text).map_err(|_| Error::Genotype(nested.to_string()))?;
+                // Of two failures, that of the form which fits further tells what is wrong.
+                let place = |e: &serde_json::Error| (e.line(), e.column());
+                let flat: Flat = serde_json::from_str(text).map_err(|flat| {
+                    let further = if place(&flat) >= place(&nested) { flat } else { nested };
+                    Error::Genotype(further.to_string())
+                })?;
                 Self { normal: CellGenotype::from_pairs(&flat.normal), reduce: CellGenotype::from_pairs(&flat.reduce) }
             }
         };
@@ -138,5 +143,9 @@ mod tests {
         assert!(changed(&|g| g.reduce.0[2].clear()).contains("node 4 has no input"));
         assert!(changed(&|g| g.normal.0.truncate(3)).contains("3 nodes"));
         assert!(Genotype::from_json("{}").is_err());
+        for unknown in ["[[[\"sep_conv_9x9\", 0]]]", "[[\"sep_conv_9x9\", 0]]"] {
+            let error = Genotype::from_json(&format!("{{\"normal\": {unknown}, \"reduce\": []}}")).unwrap_err();
+            assert!(error.to_string().contains("unknown variant `sep_conv_9x9`"), "{error}");
+        }
     }
 }

@@ -73,7 +73,7 @@ impl DataSpec {
     fn load(&self, paths: &[PathBuf], limit: usize, what: &str) -> Result<Dataset> {
         let set = match (self.kind, paths) {
             (_, []) => {
-                return Err(Error::Config(format!("no {what} files: name them as `data.{what}` in the run file")));
+                return Err(Error::NoFiles { what: what.to_owned() });
             }
             (DataKind::Cifar10, paths) => data::cifar(paths, 10)?,
             (DataKind::Cifar100, paths) => data::cifar(paths, 100)?,

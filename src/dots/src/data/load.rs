@@ -32,14 +32,19 @@ pub fn cifar(paths: &[PathBuf], classes: usize) -> Result<Dataset> {
     let (mut pixels, mut classes_of) = (Vec::new(), Vec::new());
     for path in paths {
         let bytes = read(path)?;
-        if bytes.is_empty() || bytes.len() % record != 0 {
-            let hint = if bytes.len() % (3 * plane + 3 - labels) == 0 { "; is it the other CIFAR?" } else { "" };
-            return Err(bad(path, format!("{} bytes are no records of {record} bytes{hint}", bytes.len())));
+        let (whole, rest) = (bytes.len() / record, bytes.len() % record);
+        if bytes.is_empty() {
+            return Err(bad(path, "is empty"));
         }
-        for record in bytes.chunks_exact(record) {
+        if rest != 0 {
+            let other = bytes.len() % (3 * plane + 3 - labels) == 0;
+            let guess = if other { "is it the other CIFAR?" } else { "is it cut short?" };
+            return Err(bad(path, format!("{whole} pictures of {record} bytes and {rest} bytes more; {guess}")));
+        }
+        for (i, record) in bytes.chunks_exact(record).enumerate() {
             let label = record[labels - 1];
             if usize::from(label) >= classes {
-                return Err(bad(path, format!("label {label} in a record, there are {classes} classes")));
+                return Err(bad(path, format!("picture {i} has label {label}, there are {classes} classes")));
             }
             classes_of.push(u32::from(label));
             let planes = &record[labels..];
@@ -143,8 +148,14 @@ mod tests {
         assert_eq!(picture(&set, 1)[3 * 33..3 * 33 + 3], [1, 51, 101]);
         let error = cifar(&[one.path().into()], 100).unwrap_err().to_string();
         assert!(error.contains("other CIFAR"), "{error}");
+        let refused = |bytes: &[u8]| cifar(&[file(bytes).path().into()], 10).unwrap_err().to_string();
+        let (short, none) = (refused(&[&record[..], &record[..9]].concat()), refused(&[]));
+        assert!(short.contains("1 pictures of 3073 bytes and 9 bytes more; is it cut short"), "{short}");
+        assert!(none.ends_with("is empty"), "{none}");
+        let good = record.clone();
         record[0] = 10;
-        assert!(cifar(&[file(&record).path().into()], 10).is_err());
+        let label = refused(&[good, record.clone()].concat());
+        assert!(label.contains("picture 1 has label 10"), "{label}");
         record.insert(0, 3);
         assert_eq!(cifar(&[file(&record).path().into()], 100).unwrap().labels, [10]);
     }

@@ -87,6 +87,7 @@ impl Size {
 impl Plan {
     /// A supernet with these operations on the edges of each cell type.
     pub(crate) fn supernet(size: Size, operations: [&[Vec<Op>]; 2], layout: Layout) -> Result<Self> {
+        size.check()?;
         if layout.parts == 0 || !size.channels.is_multiple_of(2 * layout.parts) {
             return Err(Error::Config(format!(
                 "{} channels in {} parts: each part must have an even number",

@@ -7,7 +7,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::*;
 use crate::data::order;
 use crate::relax::{Grouped, PartialChannels, Relaxation, Topology};
-use crate::{EDGES, EdgeRule, OPS, edges};
+use crate::{CellGenotype, EDGES, EdgeRule, OPS, edges};
 
 fn batch(n: usize, px: usize, dtype: DType) -> Batch {
     let images = uniform(&[n, px, px, 3], -1.0, 1.0, 5).unwrap().as_tensor().to_dtype(dtype).unwrap();
@@ -137,6 +137,27 @@ fn dropping_nothing_or_everything() {
     assert_eq!(loss, at(0.0, 2).loss);
     assert_eq!(at(0.5, 1).loss, at(0.5, 1).loss);
     assert_ne!(at(0.5, 1).loss, at(0.5, 2).loss);
+}
+
+/// Spec section 4.3: skips of stride two are dropped and identities are not, each operation and image by itself.
+#[test]
+fn what_is_dropped() {
+    let identities = || (0..4).map(|_| vec![(Op::Skip, 0), (Op::Skip, 1)]).collect::<Vec<_>>();
+    let reduce = (0..4).map(|node| if node == 0 { vec![(Op::Skip, 0), (Op::Skip, 1)] } else { vec![(Op::Skip, 2)] });
+    let genotype = Genotype { normal: CellGenotype(identities()), reduce: CellGenotype(reduce.collect()) };
+    let network = Network::new(size(4), genotype, false, 1).unwrap();
+    let outcomes = |n: usize| {
+        let batch = batch(n, 8, DType::F32);
+        let losses = (0..250u64).map(|seed| {
+            let step = network.step(&batch, Regularisation { drop_path: 0.5, smoothing: 0.0, seed }).unwrap();
+            step.loss.to_bits()
+        });
+        losses.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    // The last cell adds its two skips, of the first cell and of the one between: there or not, and nothing, either or
+    // both of the skips of that one.
+    assert_eq!(outcomes(1), 8);
+    assert!(outcomes(2) > 8, "images are dropped together");
 }
 
 #[test]

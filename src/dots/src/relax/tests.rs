@@ -122,6 +122,43 @@ fn pairs_of_three_edges() {
     close(&t.edge_weights(&logits)[edges(1)], &[0.287_362, 0.321_260, 0.391_378]);
 }
 
+/// The two edges of largest weight need not be the pair of largest weight: the pair counts.
+#[test]
+fn pairs_are_derived_not_edges() {
+    let t = topology(EdgeRule::Two, false, 1.0);
+    let mut logits = t.initial(&mut rng(0));
+    let p = [0.3f64, 0.25, 0.01, 0.25, 0.01, 0.18];
+    logits[1][4..10].copy_from_slice(&p.map(f64::ln));
+    let of = |cell: CellGenotype| cell.0[2].iter().map(|(_, s)| *s).collect::<Vec<_>>();
+    let ops = derive::derived_ops(&t.retained, Some(&logits[0])).unwrap();
+    assert_eq!(of(derive::two_edges(&ops, &t.edge_weights(&logits))), [0, 2]);
+    assert_eq!(of(t.derive(&logits).unwrap()), [0, 1]);
+}
+
+/// The first node has one pair: nothing to learn.
+#[test]
+fn a_single_pair_has_no_gradient() {
+    let t = topology(EdgeRule::Two, false, 0.7);
+    let by = t.relax(&random(&t.shapes(), 0.7, 3), &mut rng(0)).backward(&projection());
+    assert_eq!(by[1][0], 0.0);
+    assert!(by[1][1..].iter().all(|g| *g != 0.0));
+}
+
+/// At the last temperature the losing operation has the weight zero and nothing is lost.
+#[test]
+fn cold_operations_are_exactly_off() {
+    let t = Topology { op_temperature: 0.02e-3, ..topology(EdgeRule::Two, false, 0.02) };
+    let mut logits = t.initial(&mut rng(0));
+    for pair in logits[0].chunks_exact_mut(2) {
+        pair[1] = 0.05;
+    }
+    let relaxed = t.relax(&logits, &mut rng(0));
+    for (row, ops) in relaxed.factors.ops.iter().zip(&t.retained) {
+        assert!(row[ops[0].column()] == 0.0 && row[ops[1].column()] > 0.0);
+    }
+    assert!(relaxed.backward(&projection()).iter().flatten().all(|g| g.is_finite()));
+}
+
 #[test]
 fn uniform_edges() {
     for node in 0..4 {

@@ -6,4 +6,4 @@ mod train;
 
 pub use head::{SegmentStep, Segmenter};
 pub use score::{Confusion, IGNORED};
-pub use train::{PixelBatch, SegmentConfig, SegmentRecord, SegmentTrainer};
+pub use train::{PixelBatch, PixelBatches, PixelSource, SegmentConfig, SegmentRecord, SegmentTrainer};

@@ -1,7 +1,9 @@
-//! Training: poly learning rate, SGD, an epoch at a time.
+//! Training: poly learning rate, SGD.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use candle_core::Tensor;
 use inas_nn::sgd::Sgd;
@@ -12,9 +14,12 @@ use super::score::Confusion;
 use crate::derive::first_largest;
 use crate::net::{Form, Size};
 use crate::train::checkpoint::{self, CHECKPOINT, Checkpoint};
-use crate::train::log::{Lines, read_lines};
-use crate::train::{Totals, WeightOptimizer, descend, poly, sgd};
+use crate::train::epochs::{self, Epochs, Place, Record};
+use crate::train::{Progress, WeightOptimizer, descend, poly, sgd};
 use crate::{Error, Genotype, Result};
+
+/// A folder's file of epochs.
+const RECORDS: &str = "segment.jsonl";
 
 /// Images with a class for each pixel.
 #[derive(Debug, Clone)]
@@ -23,6 +28,19 @@ pub struct PixelBatch {
     pub images: Tensor,
     /// `N H W` classes, row by row.
     pub classes: Vec<u32>,
+}
+
+/// Batches, one after the other.
+pub type PixelBatches<'a> = Box<dyn Iterator<Item = Result<PixelBatch>> + 'a>;
+
+/// Where batches come from.
+pub trait PixelSource {
+    /// Training batches of an epoch.
+    fn steps(&self) -> usize;
+    /// The training batches of an epoch; the same ones each time.
+    fn training(&self, epoch: usize) -> PixelBatches<'_>;
+    /// The validation batches.
+    fn validation(&self) -> PixelBatches<'_>;
 }
 
 /// A training of segmentation. The defaults are the thesis's where it names one (spec section 14).
@@ -96,56 +114,66 @@ pub struct SegmentRecord {
     pub accuracy: f64,
 }
 
+impl Record for SegmentRecord {
+    fn epoch(&self) -> usize {
+        self.epoch
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct State {
     config: SegmentConfig,
     genotype: Genotype,
-    epoch: usize,
+    place: Place,
 }
 
-/// A training that can be interrupted between epochs.
-pub struct SegmentTrainer {
+/// A training that can be interrupted.
+pub struct SegmentTrainer<'a> {
     config: SegmentConfig,
     dir: PathBuf,
+    source: &'a dyn PixelSource,
+    /// What is left of the epoch's batches.
+    batches: PixelBatches<'a>,
     /// What is trained.
     pub net: Segmenter,
     sgd: Sgd,
-    epoch: usize,
+    place: Place,
 }
 
-impl std::fmt::Debug for SegmentTrainer {
+impl std::fmt::Debug for SegmentTrainer<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SegmentTrainer").field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("SegmentTrainer").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
-impl SegmentTrainer {
+impl<'a> SegmentTrainer<'a> {
     /// A new training in a folder.
     ///
     /// # Errors
-    /// When the settings make no network.
-    pub fn new(config: SegmentConfig, genotype: Genotype, dir: &Path) -> Result<Self> {
-        if config.batch == 0 || config.epochs == 0 {
-            return Err(Error::Config("batch and epochs must be positive".into()));
+    /// When the settings make no network, or there is no batch.
+    pub fn new(config: SegmentConfig, genotype: Genotype, source: &'a dyn PixelSource, dir: &Path) -> Result<Self> {
+        if config.batch == 0 || config.epochs == 0 || source.steps() == 0 {
+            return Err(Error::Config("batch, epochs and batches of an epoch must be positive".into()));
         }
         let net = Segmenter::new(config.size(), genotype, config.width, config.seed)?;
         let sgd = sgd(&net.params, &config.optimizer());
-        Ok(Self { config, dir: dir.to_owned(), net, sgd, epoch: 0 })
+        let (dir, batches) = (dir.to_owned(), Box::new(std::iter::empty()));
+        Ok(Self { config, dir, source, batches, net, sgd, place: Place::default() })
     }
 
     /// Continues the training of a folder; settings and genotype must be its own.
     ///
     /// # Errors
     /// When there is no checkpoint, or it is of another training.
-    pub fn resume(config: SegmentConfig, genotype: Genotype, dir: &Path) -> Result<Self> {
+    pub fn resume(config: SegmentConfig, genotype: Genotype, source: &'a dyn PixelSource, dir: &Path) -> Result<Self> {
         let path = dir.join(CHECKPOINT);
         let checkpoint = Checkpoint::<State>::read(&path)?;
         if checkpoint.state.config != config || checkpoint.state.genotype != genotype {
             let reason = "is of a training with other settings or another genotype".into();
             return Err(Error::File { path, reason });
         }
-        let mut trainer = Self::new(config, genotype, dir)?;
-        trainer.epoch = checkpoint.state.epoch;
+        let mut trainer = Self::new(config, genotype, source, dir)?;
+        trainer.place = checkpoint.state.place;
         trainer.net.params.load(&checkpoint.group("net"))?;
         trainer.sgd.load_state(&checkpoint.group("sgd"))?;
         Ok(trainer)
@@ -153,92 +181,110 @@ impl SegmentTrainer {
 
     /// The folder's file of epochs.
     pub fn records(dir: &Path) -> PathBuf {
-        dir.join("segment.jsonl")
+        dir.join(RECORDS)
     }
 
-    /// The next epoch; none when all are through.
-    pub fn next(&self) -> Option<usize> {
-        (self.epoch < self.config.epochs).then_some(self.epoch)
+    /// The folder's file of the trained network.
+    pub fn network(dir: &Path) -> PathBuf {
+        dir.join("network.safetensors")
     }
 
-    /// One epoch over `steps` batches, after which the network is scored on `validation`, recorded and kept. With
-    /// `observer` (step, loss) one can follow it, and stop it by false: then the epoch is begun anew when resumed, and
-    /// there is no record.
+    /// Runs to the end, or until `cancel` is raised: then a checkpoint is written. One is also written after each epoch,
+    /// and the network at the end. Gives the last epoch.
     ///
     /// # Errors
     /// When a batch is an error or does not fit, a loss is not finite, or a file cannot be written.
-    pub fn epoch<E: From<Error>>(
+    pub fn run(
         &mut self,
-        (batches, steps): (impl Iterator<Item = std::result::Result<PixelBatch, E>>, usize),
-        validation: impl Iterator<Item = std::result::Result<PixelBatch, E>>,
-        observer: &mut dyn FnMut(usize, f64) -> bool,
-    ) -> std::result::Result<Option<SegmentRecord>, E> {
-        let (mut totals, mut lr) = (Totals::default(), self.config.lr);
-        let all = self.config.epochs * steps;
-        for (at, batch) in batches.enumerate() {
-            let batch = batch?;
-            lr = poly(self.config.lr, self.config.power, self.epoch * steps + at, all);
-            let loss = self.learn(&batch, lr)?;
-            totals.add(loss, 0, batch.images.dims().first().copied().unwrap_or(0), 0.0);
-            if !observer(at, loss) {
-                return Ok(None);
-            }
-        }
-        let score = self.score(validation)?;
-        let record = SegmentRecord {
-            epoch: self.epoch,
-            lr,
-            loss: totals.mean_loss(),
-            mean_iou: score.mean_iou().unwrap_or(0.0),
-            ious: score.ious(),
-            accuracy: score.accuracy(),
-        };
-        self.keep(&record)?;
-        Ok(Some(record))
+        observer: &mut dyn FnMut(&Progress, Option<&SegmentRecord>),
+        cancel: &AtomicBool,
+    ) -> Result<Option<SegmentRecord>> {
+        let Some(last) = epochs::run(self, observer, cancel)? else { return Ok(None) };
+        let tensors: HashMap<String, Tensor> = self.net.params.tensors();
+        checkpoint::save(&Self::network(&self.dir), &tensors)?;
+        Ok(last)
     }
 
-    fn learn(&mut self, batch: &PixelBatch, lr: f64) -> Result<f64> {
-        let step = self.net.step(&batch.images, &batch.classes)?;
-        if !step.loss.is_finite() {
-            return Err(Error::Config(format!("a loss of epoch {} is {}", self.epoch, step.loss)));
-        }
-        self.net.params.observe(&step.seen)?;
-        descend(&mut self.sgd, step.gradients, &self.config.optimizer(), lr)?;
-        Ok(step.loss)
+    /// Learning rate of a step of the epoch.
+    fn lr(&self, step: usize) -> f64 {
+        let (all, done) = (self.config.epochs * self.source.steps(), self.place.epoch * self.source.steps());
+        poly(self.config.lr, self.config.power, done + step, all)
     }
 
-    fn score<E: From<Error>>(
-        &self,
-        batches: impl Iterator<Item = std::result::Result<PixelBatch, E>>,
-    ) -> std::result::Result<Confusion, E> {
+    fn score(&self) -> Result<Confusion> {
         let mut confusion = Confusion::new(self.config.classes);
-        for batch in batches {
+        for batch in self.source.validation() {
             let batch = batch?;
             confusion.add(&batch.classes, &found(&self.net.logits(&batch.images)?)?)?;
         }
         Ok(confusion)
     }
+}
 
-    fn keep(&mut self, record: &SegmentRecord) -> Result<()> {
-        let mut kept: Vec<SegmentRecord> = read_lines(&Self::records(&self.dir));
-        kept.retain(|r| r.epoch < self.epoch);
-        Lines::open(Self::records(&self.dir), &kept)?.add(record)?;
-        self.epoch += 1;
-        let state = State { config: self.config.clone(), genotype: self.net.genotype().clone(), epoch: self.epoch };
+impl Epochs for SegmentTrainer<'_> {
+    type Record = SegmentRecord;
+
+    fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn records() -> &'static str {
+        RECORDS
+    }
+
+    fn place(&mut self) -> &mut Place {
+        &mut self.place
+    }
+
+    fn epochs(&self) -> usize {
+        self.config.epochs
+    }
+
+    fn steps(&self) -> usize {
+        self.source.steps()
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.batches = Box::new(self.source.training(self.place.epoch).skip(self.place.step));
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<Progress> {
+        let start = Instant::now();
+        let Place { epoch, step: at, .. } = self.place;
+        let batch = self.batches.next().ok_or_else(|| Error::Batch(format!("epoch {epoch} has none after {at}")))??;
+        let step = self.net.step(&batch.images, &batch.classes)?;
+        if !step.loss.is_finite() {
+            return Err(Error::Config(format!("the loss of epoch {epoch}, step {at} is {}", step.loss)));
+        }
+        self.net.params.observe(&step.seen)?;
+        let (optimizer, lr) = (self.config.optimizer(), self.lr(at));
+        descend(&mut self.sgd, step.gradients, &optimizer, lr)?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.place.totals.add(step.loss, 0, batch.images.dim(0)?, seconds);
+        self.place.step += 1;
+        Ok(Progress { epoch, step: at, steps: self.steps(), loss: step.loss, seconds })
+    }
+
+    fn record(&self) -> Result<SegmentRecord> {
+        let score = self.score()?;
+        Ok(SegmentRecord {
+            epoch: self.place.epoch,
+            lr: self.lr(self.steps() - 1),
+            loss: self.place.totals.mean_loss(),
+            mean_iou: score.mean_iou().unwrap_or(0.0),
+            ious: score.ious(),
+            accuracy: score.accuracy(),
+        })
+    }
+
+    fn save(&self) -> Result<()> {
+        let state = State { config: self.config.clone(), genotype: self.net.genotype().clone(), place: self.place };
         let groups = vec![
             ("net", self.net.params.tensors().into_iter().collect::<Vec<(String, Tensor)>>()),
             ("sgd", self.sgd.state().into_iter().collect()),
         ];
         checkpoint::write(&self.dir.join(CHECKPOINT), groups, &state)
-    }
-
-    /// Writes the tensors of the network to a file.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let tensors: HashMap<String, Tensor> = self.net.params.tensors();
-        checkpoint::save(path, &tensors)
     }
 }
 

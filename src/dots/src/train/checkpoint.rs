@@ -13,6 +13,11 @@ use crate::{Error, Result, files};
 /// A folder's file of a run's state.
 pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
 
+/// Whether a folder holds a run that can be gone on with.
+pub fn started(dir: &Path) -> bool {
+    dir.join(CHECKPOINT).exists()
+}
+
 const STATE: &str = "state";
 
 fn bad(path: &Path, reason: impl Into<String>) -> Error {

@@ -12,23 +12,21 @@ use crate::Result;
 
 /// Where a run is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Place {
-    pub(super) epoch: usize,
+pub(crate) struct Place {
+    pub(crate) epoch: usize,
     /// Of the epoch: the next one.
-    pub(super) step: usize,
+    pub(crate) step: usize,
     /// Over the epoch's steps so far.
-    pub(super) totals: Totals,
+    pub(crate) totals: Totals,
 }
 
 /// A line of a folder's file of epochs.
-pub(super) trait Record: Serialize + DeserializeOwned {
+pub(crate) trait Record: Serialize + DeserializeOwned {
     fn epoch(&self) -> usize;
-    /// Mean loss and seconds of the steps.
-    fn cost(&self) -> (f64, f64);
 }
 
 /// A run over epochs in a folder.
-pub(super) trait Epochs {
+pub(crate) trait Epochs {
     type Record: Record;
     fn dir(&self) -> &Path;
     /// Name of the file of epochs.
@@ -51,7 +49,7 @@ pub(super) trait Epochs {
 
 /// Runs to the end and gives the last record, if any; nothing when `cancel` was raised.
 #[expect(clippy::option_option, reason = "a run of no epochs has no record and was not cancelled")]
-pub(super) fn run<R: Epochs>(
+pub(crate) fn run<R: Epochs>(
     run: &mut R,
     observer: &mut dyn FnMut(&Progress, Option<&R::Record>),
     cancel: &AtomicBool,
@@ -74,7 +72,8 @@ pub(super) fn run<R: Epochs>(
         }
         let record = run.record()?;
         lines.add(&record)?;
-        let ((loss, seconds), Place { epoch, step, .. }) = (record.cost(), *run.place());
+        let Place { epoch, step, totals } = *run.place();
+        let (loss, seconds) = (totals.mean_loss(), totals.seconds);
         observer(&Progress { epoch, step, steps: step, loss, seconds }, Some(&record));
         last = Some(record);
         *run.place() = Place { epoch: epoch + 1, ..Place::default() };

@@ -75,7 +75,7 @@ impl Trainer {
     /// A new training in a folder.
     ///
     /// # Errors
-    /// When the settings make no network, or there are no pictures.
+    /// When the settings make no network, or there are too few pictures.
     pub fn new(
         config: EvaluationConfig,
         genotype: Genotype,
@@ -83,9 +83,9 @@ impl Trainer {
         dir: &Path,
     ) -> Result<Self> {
         config.augment.check()?;
-        if config.batch == 0 || train.is_empty() || test.classes != train.classes {
+        if config.batch == 0 || train.len() < 2 || test.classes != train.classes {
             return Err(Error::Config(
-                "training needs a batch, pictures, and test pictures of the same classes".into(),
+                "training needs a batch, two pictures or more, and test pictures of the same classes".into(),
             ));
         }
         let EvaluationConfig { form, channels, cells, .. } = config;
@@ -120,7 +120,7 @@ impl Trainer {
 
     /// Whether a folder is one of a training.
     pub fn is_in(dir: &Path) -> bool {
-        dir.join(CHECKPOINT).exists() && Self::records(dir).exists()
+        checkpoint::started(dir) && Self::records(dir).exists()
     }
 
     /// The network of a folder as far as it is trained, without its auxiliary head, and how it was trained.
@@ -177,10 +177,6 @@ impl Trainer {
 impl Record for EvaluationRecord {
     fn epoch(&self) -> usize {
         self.epoch
-    }
-
-    fn cost(&self) -> (f64, f64) {
-        (self.loss, self.seconds)
     }
 }
 

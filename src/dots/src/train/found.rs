@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{Method, Phase, SearchConfig};
 use super::epochs::Record;
 use crate::relax::{Logits, Table};
-use crate::{Genotype, Op};
+use crate::{EDGES, Error, Genotype, Op, Result};
 
 /// What operation search found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,25 @@ pub struct Operations {
     pub retained: [Vec<Vec<Op>>; 2],
     /// The cells by DARTS's rule.
     pub darts: Genotype,
+}
+
+impl Operations {
+    /// Whether edges can be searched among them.
+    ///
+    /// # Errors
+    /// When a cell type has not the same number of operations on each of its edges, or an edge only `none`.
+    pub fn check(&self) -> Result<()> {
+        for retained in &self.retained {
+            let count = retained.first().map_or(0, Vec::len);
+            let usable = |ops: &Vec<Op>| ops.len() == count && ops.iter().any(|op| *op != Op::Zero);
+            if retained.len() != EDGES || !retained.iter().all(usable) {
+                return Err(Error::Architecture(format!(
+                    "{EDGES} edges need equally many operations each, and not `none` alone"
+                )));
+            }
+        }
+        self.darts.check()
+    }
 }
 
 /// What a search found.
@@ -63,9 +82,5 @@ pub struct SearchRecord {
 impl Record for SearchRecord {
     fn epoch(&self) -> usize {
         self.epoch
-    }
-
-    fn cost(&self) -> (f64, f64) {
-        (self.loss, self.seconds)
     }
 }

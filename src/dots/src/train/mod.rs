@@ -3,10 +3,10 @@
 mod arch;
 pub(crate) mod checkpoint;
 mod config;
-mod epochs;
+pub(crate) mod epochs;
 mod evaluate;
 mod found;
-pub(crate) mod log;
+mod log;
 pub mod rank;
 pub mod schedule;
 mod search;
@@ -16,6 +16,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::started;
 pub use config::{
     ArchOptimizer, EdgeSearch, EvaluationConfig, Method, OwnSchedule, Phase, SearchConfig, WeightOptimizer,
 };
@@ -24,6 +25,5 @@ pub use found::{Operations, SearchRecord, SearchResult};
 pub use log::read_lines;
 pub use schedule::poly;
 pub use search::Search;
-pub(crate) use state::Totals;
 pub use state::{Progress, accuracy};
 pub(crate) use step::{descend, sgd};

@@ -45,7 +45,7 @@ pub struct Search {
     first: Dataset,
     second: Dataset,
     learner: Learner,
-    place: Place,
+    pub(super) place: Place,
     operations: Option<Operations>,
 }
 
@@ -93,6 +93,9 @@ impl Search {
 
     fn start(config: SearchConfig, data: Dataset, dir: &Path, operations: Option<Operations>) -> Result<Self> {
         config.augment.check()?;
+        if let Some(found) = &operations {
+            found.check()?;
+        }
         if config.batch == 0 || config.own.is_some_and(|own| own.batch == 0) || config.epochs() == 0 {
             return Err(Error::Config("batch and epochs must be positive".into()));
         }
@@ -159,7 +162,7 @@ impl Search {
         set.batch(indices, self.config.normalise, self.config.augment, seed)
     }
 
-    fn train_batch(&self) -> Result<Batch> {
+    pub(super) fn train_batch(&self) -> Result<Batch> {
         let (set, tags) = (self.training(), [ORDER_A, self.place.epoch]);
         let topology = self.config.phase(self.place.epoch).0 == Phase::TopologySearch;
         let shuffle = !topology || self.config.shuffle_topology;
@@ -167,7 +170,7 @@ impl Search {
     }
 
     /// The other half runs in step, and again from the start when it ends.
-    fn valid_batch(&self) -> Result<Batch> {
+    pub(super) fn valid_batch(&self) -> Result<Batch> {
         let n = self.second.len();
         let batches = n.div_ceil(self.config.batch(self.place.epoch));
         let (pass, step) = (self.place.step / batches, self.place.step % batches);

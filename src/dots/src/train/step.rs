@@ -56,6 +56,12 @@ pub(crate) struct Setting<'a> {
     pub(crate) seed: u64,
 }
 
+impl Setting<'_> {
+    fn dropped(&self) -> Regularisation {
+        Regularisation { drop_path: self.drop_path, smoothing: 0.0, seed: self.seed }
+    }
+}
+
 impl Learner {
     fn relax(&self, setting: &Setting<'_>, draw: u64) -> Result<[Relaxed; 2]> {
         let mut rng = ChaCha8Rng::seed_from_u64(setting.seed);
@@ -74,8 +80,7 @@ impl Learner {
         wanted: Wanted,
         setting: &Setting<'_>,
     ) -> Result<Step> {
-        let dropped = Regularisation { drop_path: setting.drop_path, smoothing: 0.0, seed: setting.seed };
-        let step = self.net.step_dropping(batch, &factors(relaxed), wanted, dropped)?;
+        let step = self.net.step_dropping(batch, &factors(relaxed), wanted, setting.dropped())?;
         self.net.params.observe(&step.seen)?;
         Ok(step)
     }
@@ -218,7 +223,9 @@ impl Bilevel for Pair<'_> {
     }
 
     fn validation(&mut self) -> Result<(BTreeMap<String, Tensor>, [Logits; 2])> {
-        let step = self.learner.forward(self.valid, self.relaxed, Wanted::All, self.setting)?;
+        // Of the copy of the network that looked ahead; its running statistics are not kept.
+        let dropped = self.setting.dropped();
+        let step = self.learner.net.step_dropping(self.valid, &factors(self.relaxed), Wanted::All, dropped)?;
         let by = pull(self.relaxed, &step.factors);
         Ok((step.gradients, by))
     }

@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor, Var};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::config::StepOrder;
 use super::step::{Bilevel, Learner, Setting, unrolled_gradient};
 use super::*;
 use crate::data::{Augment, Dataset, Source};
@@ -242,10 +243,104 @@ fn phases_move_what_they_should() -> Result<()> {
     Ok(())
 }
 
+/// Two learners that start equal end equal when both steps come in the order of the method, and only then.
+#[test]
+fn steps_come_in_the_method_s_order() -> Result<()> {
+    let groups = Grouped::v2();
+    let data = pictures(32, 8);
+    let batch = |from: usize| {
+        let indices: Vec<usize> = (from..from + 16).collect();
+        data.batch(&indices, crate::data::Normalise::default(), Augment::NONE, 0)
+    };
+    let (train, valid) = (batch(0)?, batch(16)?);
+    let setting = Setting { relaxations: [&groups, &groups], lr: 0.025, drop_path: 0.0, seed: 0 };
+    let end = |steps: &dyn Fn(&mut Learner) -> Result<()>| -> Result<_> {
+        let mut learner = learner(&groups, 0.9);
+        // Architecture parameters that matter.
+        for _ in 0..3 {
+            learner.architecture(&valid, &setting)?;
+        }
+        steps(&mut learner)?;
+        let weight = learner.net.params.weight("classifier.weight")?.to_vec2::<f32>()?;
+        Ok((weight, learner.arch.logits(CellKind::Normal)?))
+    };
+    let pair = |order: StepOrder| end(&|l| l.pair(order, false, &train, &valid, &setting).map(drop));
+    let architecture_first = end(&|l| {
+        l.architecture(&valid, &setting)?;
+        l.weights(&train, &setting).map(drop)
+    })?;
+    let weights_first = end(&|l| {
+        l.weights(&train, &setting)?;
+        l.architecture(&valid, &setting).map(drop)
+    })?;
+    assert_ne!(architecture_first, weights_first);
+    assert_eq!(pair(StepOrder::ArchitectureFirst)?, architecture_first);
+    assert_eq!(pair(StepOrder::WeightsFirst)?, weights_first);
+    assert_eq!(pair(StepOrder::Together)?, end(&|l| l.together(&train, &setting).map(drop))?);
+    Ok(())
+}
+
+#[test]
+fn weights_are_clipped_by_their_common_norm() {
+    let vars = [("a", 2.0), ("b", 3.0)].map(|(n, v)| (n.to_owned(), Var::new(&[v], &Device::Cpu).unwrap(), 1.0));
+    let mut sgd = inas_nn::sgd::Sgd::new(
+        vars.clone().into(),
+        inas_nn::sgd::SgdConfig { momentum: 0.0, nesterov: false, weight_decay: 0.0 },
+    );
+    let by = [("a", 30.0), ("b", 40.0)].map(|(n, g)| (n.to_owned(), Tensor::new(&[g], &Device::Cpu).unwrap()));
+    step::descend(&mut sgd, by.into(), &SearchConfig::default().sgd, 0.1).unwrap();
+    let ends = vars.map(|(_, var, _)| var.to_vec1::<f64>().unwrap()[0]);
+    assert!((ends[0] - 1.7).abs() < 1e-6 && (ends[1] - 2.6).abs() < 1e-6, "{ends:?}");
+}
+
+/// Spec section 8.1: weights learn from the first half and operations from the second one, edges from all pictures; all
+/// are changed at random.
+#[test]
+fn halves_learn_what_the_phases_say() {
+    let mut data = pictures(40, 8);
+    data.labels = (0..40).map(|i| u32::from(i >= 20)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |epoch: usize, augment: Augment| {
+        let mut search = Search::new(SearchConfig { augment, ..tiny() }, data.clone(), dir.path()).unwrap();
+        search.place.epoch = epoch;
+        search
+    };
+    let changed = |epoch: usize| at(epoch, tiny().augment);
+    for epoch in 0..3 {
+        assert_eq!(changed(epoch).train_batch().unwrap().labels, [0; 8], "{epoch}");
+    }
+    assert_eq!(changed(1).valid_batch().unwrap().labels, [1; 8]);
+    for epoch in 3..5 {
+        let labels = changed(epoch).train_batch().unwrap().labels;
+        assert!(labels.contains(&0) && labels.contains(&1), "{epoch} {labels:?}");
+    }
+    let values = |batch: crate::net::Batch| batch.images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let plain = at(1, Augment::NONE);
+    assert_ne!(values(changed(1).train_batch().unwrap()), values(plain.train_batch().unwrap()));
+    assert_ne!(values(changed(1).valid_batch().unwrap()), values(plain.valid_batch().unwrap()));
+    // The second half is begun again, in another order, when it ends.
+    let mut long = changed(1);
+    let mut orders = Vec::new();
+    for pass in 0..2 {
+        let mut seen = Vec::new();
+        for step in 0..3 {
+            long.place.step = 3 * pass + step;
+            seen.push(values(long.valid_batch().unwrap()));
+        }
+        assert_eq!(seen.iter().map(Vec::len).sum::<usize>(), 20 * 8 * 8 * 3);
+        orders.push(seen);
+    }
+    assert_ne!(orders[0], orders[1]);
+}
+
 #[test]
 fn the_schedule_has_four_phases() {
     let config = SearchConfig::default();
     assert_eq!(config.epochs(), 70);
+    // One cosine over both stages.
+    for (epoch, lr) in [(0, 0.025), (29, 0.016_192), (30, 0.015_670), (69, 0.001_012)] {
+        assert!((config.lr(epoch) - lr).abs() < 6e-7, "{epoch}");
+    }
     assert_eq!(config.phase(14), (Phase::OpWarmup, 14));
     assert_eq!(config.phase(29), (Phase::OpSearch, 14));
     assert_eq!(config.phase(30), (Phase::TopologyWarmup, 0));

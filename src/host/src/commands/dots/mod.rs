@@ -10,13 +10,13 @@ mod search;
 mod segment;
 mod train;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use inas_dots::Genotype;
+use inas_dots::data::Dataset;
 use inas_dots::run::{DotsRun, RUN_PRESETS};
-use inas_dots::train::SearchResult;
+use inas_dots::train::{SearchResult, started};
 use inas_host::train::run_from_toml;
 
 use super::{hint, hold, read_text};
@@ -108,23 +108,14 @@ impl RunArgs {
     }
 }
 
-/// File of a run that can be continued.
-const CHECKPOINT: &str = "checkpoint.safetensors";
-
-/// Takes a folder for a run, begun anew or continued, and keeps other processes out of it.
-fn take(folder: &Path, resume: bool) -> anyhow::Result<Option<File>> {
-    if !resume && folder.join(CHECKPOINT).exists() {
-        let begun = anyhow::anyhow!("{} holds a run already", folder.display());
-        return hint(Err(begun), "continue it with --resume, or choose another folder");
-    }
-    hold(folder)
-}
-
 /// The result of a search in a folder.
 fn search_result(dir: &Path) -> anyhow::Result<SearchResult> {
     let path = inas_dots::train::Search::result(dir);
     let text = hint(read_text(&path), "`inas dots search -o DIR` writes it when the search is through")?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no search result", path.display()))
+    let bad = || format!("{} is no search result", path.display());
+    let result: SearchResult = serde_json::from_str(&text).with_context(bad)?;
+    result.operations.check().and(result.genotype.check()).with_context(bad)?;
+    Ok(result)
 }
 
 /// A published genotype by name, a JSON file, or a search's folder.
@@ -134,9 +125,28 @@ fn genotype(name: &str) -> anyhow::Result<Genotype> {
         return Ok(search_result(path)?.genotype);
     }
     if path.exists() {
-        return Genotype::from_json(&read_text(path)?).with_context(|| format!("cannot use {name}"));
+        let read = Genotype::from_json(&read_text(path)?).with_context(|| format!("cannot use {name}"));
+        return hint(read, "`inas dots derive dots-c10` prints one");
     }
     Genotype::published(name).with_context(|| format!("{name} is neither a file nor a folder"))
+}
+
+/// The pictures that an option names.
+fn pictures(found: inas_dots::Result<Dataset>, option: &str) -> anyhow::Result<Dataset> {
+    match found {
+        Err(inas_dots::Error::NoFiles { .. }) => hint(found, format!("name them with {option}")),
+        other => Ok(other?),
+    }
+}
+
+/// Whether the run in a folder is to be gone on with; one that is there is not begun anew.
+fn continues(dir: &Path, resume: bool) -> anyhow::Result<bool> {
+    let started = started(dir);
+    let refused = || Err(anyhow::anyhow!("{} holds a run already", dir.display()));
+    if started && !resume {
+        return hint(refused(), "continue it with --resume, or choose another folder");
+    }
+    Ok(started)
 }
 
 /// That a run was stopped; what was done is kept.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use inas_device::{ModelJob, Target};
+use inas_device::{Device, ModelJob, Target};
 use inas_dots::net::{Block, Cut};
 use inas_graph::OnnxOptions;
 use inas_profiler::measure::Protocol;
@@ -116,7 +116,7 @@ fn here(args: &Args, models: &BTreeMap<String, Vec<u8>>, printer: Printer) -> an
 /// Measures on a device, in rounds; the models stay in the folder, the fastest of each is its record.
 fn there(
     args: &Args,
-    target: &Target,
+    device: &mut dyn Device,
     models: &BTreeMap<String, Vec<u8>>,
     printer: Printer,
 ) -> anyhow::Result<Measured> {
@@ -128,6 +128,7 @@ fn there(
     }
     let mut options = args.runtime.options();
     options.extend(["--max-runs".into(), args.max_runs.to_string()]);
+    options.extend(["--max-seconds".into(), args.max_seconds.to_string()]);
     let job = ModelJob {
         options,
         profiler: args.device.profiler_bin.clone(),
@@ -135,8 +136,7 @@ fn there(
         rounds: args.device.rounds.max(1),
         ..ModelJob::default()
     };
-    let mut device = target.open(args.device.remote_folder.clone())?;
-    let found = bench_with_bar(device.as_mut(), &files, &job, "profile", printer)?;
+    let found = bench_with_bar(device, &files, &job, "profile", printer)?;
     let mut best = Measured::new();
     let mut lines = String::new();
     for (key, fastest) in models.keys().zip(found.fastest()) {
@@ -159,7 +159,7 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     }
     let best = match &args.device.target {
         None => here(args, &models, printer)?,
-        Some(target) => there(args, target, &models, printer)?,
+        Some(target) => there(args, target.open(args.device.remote_folder.clone())?.as_mut(), &models, printer)?,
     };
     let median = |name: &str| best.get(name).map_or(f64::NAN, |r| r.measurement.median_us);
     let row = |b: &'_ Block| (median(&b.name), b.graph.macs(), b.graph.params());
@@ -191,4 +191,45 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let report = Report { blocks: rows, sum_us, network_us };
     write_file(&args.out.join("blocks.json"), &serde_json::to_vec_pretty(&report)?)?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use inas_device::mock::{Fault, MockDevice, Script};
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// On the scripted device a model takes as many microseconds as it has bytes.
+    #[test]
+    fn blocks_are_measured_on_a_device_whose_cable_is_pulled() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        std::fs::write(&program, [0; 8]).unwrap();
+        let out = dir.path().join("out");
+        let paths = [program.to_str().unwrap(), out.to_str().unwrap()];
+        let line = ["profile", "dots-c10", "--rounds", "2", "--profiler-bin", paths[0], "-o", paths[1]];
+        let args = Line::try_parse_from(line).unwrap().args;
+        // More than ten: the order of files is not that of their names.
+        let models: BTreeMap<String, Vec<u8>> =
+            (0..12).map(|i| (format!("block {i}"), vec![0; 100 + i * 10])).collect();
+        let cut = Fault::Cut { attempts: 1, meanwhile: 0 };
+        let script = Script { faults: [(5, cut.clone()), (17, cut)].into(), ..Script::default() };
+        let mut device = MockDevice::new(script);
+        let found = there(&args, &mut device, &models, Printer::new(true)).unwrap();
+        assert!(device.files.is_empty(), "files are left: {:?}", device.files.keys());
+        assert_eq!(found.len(), 12);
+        for (name, model) in &models {
+            assert_eq!((found[name].measurement.median_us, found[name].passes), (model.len() as f64, 2), "{name}");
+        }
+        let records = std::fs::read_to_string(out.join(RECORDS_FILE)).unwrap();
+        let keys: Vec<_> = records.lines().map(|l| serde_json::from_str::<Record<String>>(l).unwrap().key).collect();
+        assert_eq!(keys, models.into_keys().collect::<Vec<_>>());
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use inas_dots::train::{Operations, Progress, Search, SearchRecord, read_lines};
 
 use super::super::{cancel_flag, read_text, write_file};
-use super::{RunArgs, stopped, take};
+use super::{RunArgs, continues, hold, pictures, stopped};
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub(super) struct Args {
     /// Folder of the search.
     #[arg(long, short, value_name = "DIR", default_value = "inas-dots")]
     out: PathBuf,
-    /// Continue the search in the folder.
+    /// Continue the search in the folder, if there is one.
     #[arg(long)]
     resume: bool,
     /// Search edges only, among the operations of this file (`operations.json` of another search). With `--resume` they
@@ -31,8 +31,8 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         printer.result(toml::to_string(&run)?.trim_end())?;
         return Ok(true);
     }
-    let _held = take(&args.out, args.resume)?;
-    let (config, data) = (run.search.clone(), run.data.train()?);
+    let _held = hold(&args.out)?;
+    let (config, data) = (run.search.clone(), pictures(run.data.train(), "--data")?);
     printer.note(format_args!(
         "Searching on {} pictures of {} px, {} classes, {} epochs",
         data.len(),
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         config.epochs()
     ));
     let mut search = match &args.operations {
-        _ if args.resume => Search::resume(config, data, &args.out)?,
+        _ if continues(&args.out, args.resume)? => Search::resume(config, data, &args.out)?,
         None => Search::new(config, data, &args.out)?,
         Some(path) => {
             let found: Operations = serde_json::from_str(&read_text(path)?)

@@ -2,19 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use candle_core::{Device, Tensor};
+use inas_dots::Error;
 use inas_dots::data::noise;
-use inas_dots::segment::{PixelBatch, SegmentConfig, SegmentTrainer};
-use inas_dots::train::Trainer;
+use inas_dots::segment::{
+    PixelBatch, PixelBatches, PixelSource, SegmentConfig, SegmentRecord, SegmentTrainer, Segmenter,
+};
+use inas_dots::train::{Progress, Trainer};
 use inas_graph::OnnxOptions;
 use inas_host::data::{Batch, Loader, LoaderOptions, read_list};
 use inas_host::train::run_from_toml;
 
 use super::super::profile::RuntimeArgs;
-use super::super::{cancel_flag, read_text, write_file};
+use super::super::{cancel_flag, write_file};
 use super::export::{TOLERANCE, difference};
-use super::{genotype, stopped, take};
+use super::{continues, genotype, hold, stopped};
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -41,7 +43,7 @@ pub(super) struct Args {
     /// Print the settings that result, and stop.
     #[arg(long)]
     show: bool,
-    /// Continue the training in the folder.
+    /// Continue the training in the folder, if there is one.
     #[arg(long)]
     resume: bool,
     /// The runtime that checks the exported network.
@@ -52,12 +54,42 @@ pub(super) struct Args {
     out: PathBuf,
 }
 
-/// Images and classes of a batch; what is no class is an error.
-fn pixels(batch: Batch, classes: usize) -> anyhow::Result<PixelBatch> {
-    let side = batch.px as usize;
-    let images = Tensor::from_vec(batch.images, (batch.n, side, side, 3), &Device::Cpu)?;
-    let class = |v: &f32| if classes == 2 { u32::from(*v >= 0.5) } else { (v * 255.0).round() as u32 };
-    Ok(PixelBatch { images, classes: batch.labels.iter().map(class).collect() })
+/// Photos and label maps in batches.
+struct Photos {
+    train: Loader,
+    val: Loader,
+    px: u32,
+    classes: usize,
+}
+
+impl Photos {
+    /// What is no class is an error of the training.
+    fn pixels(&self, batch: Batch) -> inas_dots::Result<PixelBatch> {
+        let side = batch.px as usize;
+        let images = Tensor::from_vec(batch.images, (batch.n, side, side, 3), &Device::Cpu)?;
+        let class = |v: &f32| if self.classes == 2 { u32::from(*v >= 0.5) } else { (v * 255.0).round() as u32 };
+        Ok(PixelBatch { images, classes: batch.labels.iter().map(class).collect() })
+    }
+
+    fn batches(&self, loader: &Loader, epoch: usize) -> PixelBatches<'_> {
+        let px = self.px;
+        let batches = loader.epoch(epoch as u64, move |_| Some(px));
+        Box::new(batches.map(|batch| self.pixels(batch.map_err(|e| Error::Source(Box::new(e)))?)))
+    }
+}
+
+impl PixelSource for Photos {
+    fn steps(&self) -> usize {
+        self.train.batches()
+    }
+
+    fn training(&self, epoch: usize) -> PixelBatches<'_> {
+        self.batches(&self.train, epoch)
+    }
+
+    fn validation(&self) -> PixelBatches<'_> {
+        self.batches(&self.val, 0)
+    }
 }
 
 pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
@@ -75,12 +107,11 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         printer.result(toml::to_string(&config)?.trim_end())?;
         return Ok(true);
     }
-    let _held = take(&args.out, args.resume)?;
+    let _held = hold(&args.out)?;
     anyhow::ensure!(args.px.is_multiple_of(32), "{} px is no multiple of 32", args.px);
-    let (seed, classes, epochs) = (config.seed, config.classes, config.epochs);
     let options = LoaderOptions {
         batch: config.batch,
-        seed,
+        seed: config.seed,
         shuffle: true,
         flip: true,
         least_area: args.least_area,
@@ -91,54 +122,44 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let usual = LoaderOptions { batch: config.batch, ..LoaderOptions::default() };
     let val = Loader::new(read_list(&args.val_data, None)?, usual)?;
     anyhow::ensure!(train.batches() > 0, "fewer photos than a batch of {}", config.batch);
-    let mut trainer = if args.resume && SegmentTrainer::records(&args.out).exists() {
-        SegmentTrainer::resume(config, cells, &args.out)?
+    let photos = Photos { train, val, px: args.px, classes: config.classes };
+    let bar = printer.bar("segment", config.epochs as u64);
+    let mut trainer = if continues(&args.out, args.resume)? {
+        SegmentTrainer::resume(config, cells, &photos, &args.out)?
     } else {
-        let mut trainer = SegmentTrainer::new(config, cells, &args.out)?;
+        let mut trainer = SegmentTrainer::new(config, cells, &photos, &args.out)?;
         if let Some((net, _)) = &backbone {
             trainer.net.load_backbone(&net.params.tensors())?;
         }
         trainer
     };
     printer.note(format_args!("Training {} values in {}", trainer.net.params.count(), args.out.display()));
-    let bar = printer.bar("segment", epochs as u64);
-    while let Some(epoch) = trainer.next() {
-        let steps = train.batches();
-        let batches = |loader: &Loader, epoch: usize| {
-            let px = args.px;
-            loader.epoch(epoch as u64, move |_| Some(px)).map(move |b| pixels(b?, classes))
-        };
-        let mut observer = |at: usize, loss: f64| {
-            bar.set_message(format!("step {}/{steps}, loss {loss:.3}", at + 1));
-            !cancel_flag().load(std::sync::atomic::Ordering::Relaxed)
-        };
-        let record = trainer.epoch((batches(&train, epoch), steps), batches(&val, 0), &mut observer)?;
-        let r = record.ok_or_else(stopped)?;
-        bar.set_position(epoch as u64 + 1);
-        bar.suspend(|| {
-            printer.note(format_args!(
-                "  epoch {epoch:>3} lr {:.4} loss {:.3} mIoU {:.4} pixels {:.4}",
-                r.lr, r.loss, r.mean_iou, r.accuracy
-            ));
-        });
-    }
+    let mut observer = |progress: &Progress, record: Option<&SegmentRecord>| {
+        bar.set_position(progress.epoch as u64);
+        bar.set_message(format!("step {}/{}, loss {:.3}", progress.step + 1, progress.steps, progress.loss));
+        if let Some(r) = record {
+            bar.suspend(|| {
+                printer.note(format_args!(
+                    "  epoch {:>3} lr {:.4} loss {:.3} mIoU {:.4} pixels {:.4}",
+                    r.epoch, r.lr, r.loss, r.mean_iou, r.accuracy
+                ));
+            });
+        }
+    };
+    let last = trainer.run(&mut observer, cancel_flag())?.ok_or_else(stopped)?;
     bar.finish();
-    trainer.save(&args.out.join("network.safetensors"))?;
-    export(args, &trainer, printer)?;
-    let lines = read_text(&SegmentTrainer::records(&args.out))?;
-    let last: inas_dots::segment::SegmentRecord =
-        serde_json::from_str(lines.lines().last().unwrap_or_default()).context("no epoch was recorded")?;
+    export(args, &trainer.net, printer)?;
     printer.result(format_args!("mIoU {:.4} after epoch {}", last.mean_iou, last.epoch))?;
     Ok(true)
 }
 
 /// Writes the network as ONNX, checked in the runtime.
-fn export(args: &Args, trainer: &SegmentTrainer, printer: Printer) -> anyhow::Result<()> {
+fn export(args: &Args, net: &Segmenter, printer: Printer) -> anyhow::Result<()> {
     let px = args.px as usize;
     let image = noise(1, px, 0)?;
-    let graph = trainer.net.graph(px)?;
+    let graph = net.graph(px)?;
     let onnx = graph.to_onnx(&OnnxOptions::default())?;
-    let difference = difference(args.runtime.open()?.as_ref(), &onnx, &image, &[trainer.net.logits(&image)?])?;
+    let difference = difference(args.runtime.open()?.as_ref(), &onnx, &image, &[net.logits(&image)?])?;
     anyhow::ensure!(difference <= TOLERANCE, "the exported network differs by {difference:e} (allowed: {TOLERANCE:e})");
     let path = args.out.join("network.onnx");
     write_file(&path, &onnx)?;

@@ -7,7 +7,7 @@ use inas_dots::run::DotsRun;
 use inas_dots::train::{EvaluationRecord, Progress, Trainer};
 
 use super::super::{cancel_flag, write_file};
-use super::{CHECKPOINT, RunArgs, genotype, stopped, take};
+use super::{RunArgs, continues, genotype, hold, pictures, stopped};
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// Folder of the training.
     #[arg(long, short, value_name = "DIR", default_value = "inas-dots-train")]
     out: PathBuf,
-    /// Continue the training in the folder.
+    /// Continue the training in the folder, if there is one.
     #[arg(long)]
     resume: bool,
 }
@@ -43,11 +43,12 @@ pub(super) fn train(
     resume: bool,
     printer: Printer,
 ) -> anyhow::Result<EvaluationRecord> {
-    let _held = take(out, resume)?;
-    let (config, data) = (run.evaluation.clone(), (run.data.train()?, run.data.test()?));
+    let _held = hold(out)?;
+    let (config, data) =
+        (run.evaluation.clone(), (pictures(run.data.train(), "--data")?, pictures(run.data.test(), "--test-data")?));
     let px = data.0.px;
     let json = genotype.to_json();
-    let mut trainer = if resume && out.join(CHECKPOINT).exists() {
+    let mut trainer = if continues(out, resume)? {
         Trainer::resume(config, genotype, data, out)?
     } else {
         Trainer::new(config, genotype, data, out)?
