@@ -242,6 +242,22 @@ fn a_network_is_shipped_to_a_phone_and_a_board() {
     shipped(&ssh, "board", "home/nano/.cache/inas", &said);
 }
 
+#[test]
+#[ignore = "needs an emulated device: scripts/test"]
+fn cells_of_a_genotype_are_measured_on_a_phone_and_a_board() {
+    let folder = tempfile::tempdir().unwrap();
+    for (device, home) in [("INAS_TEST_ADB", "data/local/tmp/inas"), ("INAS_TEST_SSH", "home/nano/.cache/inas")] {
+        let target = variable(device);
+        let size = ["--form", "cifar", "--channels", "4", "--cells", "3", "--classes", "10", "--px", "32"];
+        let mut profile = inas(&["dots", "profile", "dots-c10", "--target", &target, "--rounds", "1"]);
+        profile.args(size).args(["--max-runs", "6", "--max-seconds", "2"]).arg("--profiler-bin").arg(program("musl"));
+        let told = succeed(profile.arg("-o").arg(folder.path().join(device)));
+        assert!(told.contains("normal cell") && told.contains("of the sum"), "{told}");
+        assert!(folder.path().join(device).join("blocks.json").is_file());
+        assert!(!root().join(home).exists(), "{home} is left on the device");
+    }
+}
+
 /// Compiles the C example for the device.
 fn compile(zig_target: &str, library: &[&std::ffi::OsStr], to: &Path) {
     let cross = std::env::var_os("INAS_CROSS").map_or_else(|| repository().join(".cross"), PathBuf::from);
