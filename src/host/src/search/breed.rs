@@ -98,19 +98,22 @@ impl Search<'_> {
         chosen
     }
 
-    /// Parents by one latency: what is accurate enough first.
+    /// Parents by one latency: what is accurate enough first; groups without such networks leave their share to the others.
     fn select_on(&self, points: &[Point], groups: LatencyGroups, keep: usize) -> Vec<usize> {
-        let group: Vec<usize> = points.iter().map(|p| groups.of(Micros(p.latency))).collect();
-        let mut room: Vec<usize> = (0..self.config.groups).map(|g| share(keep, self.config.groups, g)).collect();
+        let room: Vec<usize> = (0..self.config.groups).map(|g| share(keep, self.config.groups, g)).collect();
         let good = |p: &Point| self.config.min_score.is_none_or(|min| p.score >= min);
         let mut chosen = Vec::new();
         for wanted in [true, false] {
             let of: Vec<usize> = (0..points.len()).filter(|&i| good(&points[i]) == wanted).collect();
-            let (some, their): (Vec<Point>, Vec<usize>) = of.iter().map(|&i| (points[i], group[i])).unzip();
-            for n in pareto::select(&some, &their, &room) {
-                room[their[n]] -= 1;
-                chosen.push(of[n]);
+            let some: Vec<Point> = of.iter().map(|&i| points[i]).collect();
+            let their: Vec<usize> = some.iter().map(|p| groups.of(Micros(p.latency))).collect();
+            let mut these = pareto::select(&some, &their, &room);
+            if wanted && self.config.min_score.is_some() {
+                let others = pareto::fronts(&some).into_iter().flatten();
+                let others: Vec<usize> = others.filter(|n| !these.contains(n)).collect();
+                these.extend(others);
             }
+            chosen.extend(these.into_iter().map(|n| of[n]).take(keep - chosen.len()));
         }
         // With fewer parents asked than groups, all of them may fall into empty groups.
         if chosen.is_empty() { pareto::front(points) } else { chosen }

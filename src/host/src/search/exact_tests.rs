@@ -1,4 +1,4 @@
-//! Counts against enumeration, draws against uniformity.
+//! Counts and ranges against enumeration, draws against uniformity.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,8 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::Exact;
+use crate::search::latency::{index, input_choices};
+use crate::search::range::{Span, with_level};
 use crate::search::{LatencyGroups, SearchError, TablePredictor};
 
 /// Random-looking latencies, a function of the key.
@@ -86,6 +88,35 @@ fn a_window_holds_its_architectures_and_draws_are_uniform() {
     let chi_square: f64 = drawn.values().map(square).sum();
     let (limit, cells) = (chi_square_limit(inside.len() - 1), inside.len());
     assert!(chi_square < limit, "{chi_square} over {cells} architectures (limit {limit})");
+}
+
+/// What can follow the stem or a stage is exactly what follows it in some network.
+#[test]
+fn ranges_of_what_can_follow_are_those_of_all_networks() {
+    let space = small();
+    let p = TablePredictor::new(&space, &table(&space, 128), 128).unwrap();
+    let mut found: BTreeMap<(usize, usize, usize), Vec<Span>> = BTreeMap::new();
+    let mut whole = Vec::new();
+    for arch in all(&space).values() {
+        let total = p.latency(arch).unwrap().total().0;
+        whole.push(Span::point(total));
+        let (mut channels, mut levels, mut left) = (arch.stem, 0, total - p.stem(arch.stem).unwrap().0);
+        for drawn in 0..=space.stages.len() {
+            let at = index(input_choices(&space, drawn), channels).unwrap();
+            found.entry((drawn, levels, at)).or_default().push(Span::point(left));
+            let Some(layers) = arch.stages.get(drawn) else { break };
+            levels = with_level(&space, drawn, levels, at);
+            left -= p.stage(drawn, channels, layers).unwrap().0;
+            channels = layers.last().unwrap().channels;
+        }
+    }
+    let same =
+        |a: Span, b: Span| assert!((a.low - b.low).abs() < 1e-6 && (a.high - b.high).abs() < 1e-6, "{a:?} {b:?}");
+    assert!(found.len() > 12, "{}", found.len());
+    for ((drawn, levels, at), spans) in found {
+        same(p.ahead.after(drawn, levels)[at], Span::hull(spans.into_iter()));
+    }
+    same(p.span(), Span::hull(whole.into_iter()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use inas_space::{
 use sha2::{Digest, Sha256};
 
 use super::compiled::Compiled;
-use super::range::{Bounds, layer_bounds, reachable};
+use super::range::Ahead;
 use super::{Result, SearchError};
 
 /// Latencies of a stage's layers, us: `[input channels][output channels][largest kernel]`, by index of the choice.
@@ -23,7 +23,8 @@ pub(super) struct StageTable {
 /// A three-dimensional array.
 #[derive(Debug, Clone)]
 pub(super) struct Grid {
-    dims: [usize; 3],
+    /// Lengths of the last two axes.
+    dims: [usize; 2],
     values: Vec<f64>,
 }
 
@@ -37,18 +38,13 @@ impl Grid {
                 }
             }
         }
-        Ok(Self { dims, values })
-    }
-
-    /// Length along each axis.
-    pub(super) fn dims(&self) -> [usize; 3] {
-        self.dims
+        Ok(Self { dims: [dims[1], dims[2]], values })
     }
 
     /// Values along the last axis.
     pub(super) fn row(&self, a: usize, b: usize) -> &[f64] {
-        let at = (a * self.dims[1] + b) * self.dims[2];
-        &self.values[at..at + self.dims[2]]
+        let at = (a * self.dims[0] + b) * self.dims[1];
+        &self.values[at..at + self.dims[1]]
     }
 }
 
@@ -73,8 +69,7 @@ pub struct TablePredictor {
     pub(super) transport: Vec<FusionTable>,
     pub(super) decoder: Vec<FusionTable>,
     pub(super) head: Vec<f64>,
-    /// Exact bounds of each stage by input channels and output channels.
-    pub(super) bounds: Vec<Bounds>,
+    pub(super) ahead: Ahead,
     reachable: (Micros, Micros),
     ends: (Micros, Micros),
     pub(super) compiled: Compiled,
@@ -88,7 +83,6 @@ impl TablePredictor {
         space.check()?;
         let blocks = Blocks { space, table, px, sides: space.resolutions(px)? };
         let stages = (0..space.stages.len()).map(|s| blocks.stage(s)).collect::<Result<Vec<_>>>()?;
-        let bounds = space.stages.iter().zip(&stages).map(|(s, t)| layer_bounds(&s.depths, t)).collect();
         let mut predictor = Self {
             stem: space.stem.channels.iter().map(|&c| blocks.stem(c)).collect::<Result<_>>()?,
             transport: (0..space.levels.len()).map(|i| blocks.fusion(i, true)).collect::<Result<_>>()?,
@@ -98,12 +92,13 @@ impl TablePredictor {
             px,
             table_hash: table_hash(table),
             stages,
-            bounds,
+            ahead: Ahead::default(),
             reachable: Default::default(),
             ends: Default::default(),
             compiled: Compiled::new(space),
         };
-        predictor.reachable = reachable(&predictor);
+        predictor.ahead = Ahead::new(&predictor);
+        predictor.reachable = predictor.span().micros();
         let (smallest, largest) = (predictor.latency(&space.min())?.total(), predictor.latency(&space.max())?.total());
         predictor.ends = if smallest.0 <= largest.0 { (smallest, largest) } else { (largest, smallest) };
         Ok(predictor)
@@ -197,16 +192,21 @@ impl TablePredictor {
         Some(sum)
     }
 
+    /// Latencies of the layers `d` of a stage, us, and the place of `in_channels` in them.
+    pub(super) fn layers(&self, stage: usize, d: usize, in_channels: u32) -> Option<(&Grid, usize)> {
+        let (choices, table) = (self.space.stages.get(stage)?, self.stages.get(stage)?);
+        if d == 0 {
+            Some((&table.first, index(input_choices(&self.space, stage), in_channels)?))
+        } else {
+            Some((table.rest.as_ref()?, index(&choices.channels, in_channels)?))
+        }
+    }
+
     /// Latency of layer `d` of a stage, us.
     pub(super) fn layer(&self, stage: usize, d: usize, in_channels: u32, layer: &LayerChoice) -> Option<f64> {
-        let (choices, table) = (self.space.stages.get(stage)?, self.stages.get(stage)?);
-        let (grid, inputs) = if d == 0 {
-            (&table.first, input_choices(&self.space, stage))
-        } else {
-            (table.rest.as_ref()?, &choices.channels[..])
-        };
+        let (choices, (grid, from)) = (self.space.stages.get(stage)?, self.layers(stage, d, in_channels)?);
         let kernel = index(&choices.kernels, *layer.kernels.iter().max()?)?;
-        Some(grid.row(index(inputs, in_channels)?, index(&choices.channels, layer.channels)?)[kernel])
+        Some(grid.row(from, index(&choices.channels, layer.channels)?)[kernel])
     }
 
     /// Index of each level's channel count among its choices.

@@ -1,10 +1,11 @@
 //! Drawing architectures: uniformly, or by latency group (thesis algorithm 1, step S1).
 
-use inas_space::{Architecture, Micros, Space};
+use inas_space::{Architecture, Space};
 use rand::RngExt as _;
-use rand::seq::IndexedRandom as _;
 use rand_chacha::ChaCha8Rng;
 
+use super::latency::index;
+use super::range::{Span, with_level};
 use super::{TablePredictor, guided};
 
 /// Rejections after which a group is made wider.
@@ -35,12 +36,18 @@ impl Sampler for Uniform<'_> {
     }
 }
 
-/// Latency group sampling: the stem, each stage, the transport and the decoder are drawn until their own latency lies
-/// in the asked one of equal parts of their own range, given the channels drawn before them.
+/// Latency group sampling: the stem, each stage, the transport and the decoder are drawn in this order until each lies in
+/// the asked one of equal parts of the way from its fastest to its slowest choice.
+///
+/// A stage counts with the channels that it leaves for what follows. For each of its choices the fastest and the slowest
+/// network that are still reachable are known exactly; the choice gives away some latency at the fast end, some at the
+/// slow end, and the share of the first in both is its place. Where channels couple nothing, that is the place of its own
+/// latency in its own range, as thesis algorithm 1 has it. Parts that all lie in the group make a network that does.
 ///
 /// Never endless: after every 100 rejections the part is that of one group fewer, and the only part of one group is
-/// the whole range. A draw takes at most `100 * (groups - 1) + 1` proposals for each stage or level set. Every second
-/// proposal aims at the group layer by layer, the others are uniform.
+/// the whole range. From the first such step on the place is that of everything drawn so far, so that a stage which can
+/// only be fast or slow makes up for the one before. A draw takes at most `100 * (groups - 1) + 1` proposals for each
+/// stage or level set. Every second proposal aims at the group layer by layer, the others are uniform.
 #[derive(Debug, Clone, Copy)]
 pub struct Lgs<'a> {
     predictor: &'a TablePredictor,
@@ -65,57 +72,83 @@ impl Lgs<'_> {
         let (p, space) = (self.predictor, self.predictor.space());
         let groups = groups.max(1);
         let (group, head) = (group.min(groups - 1), head.min(groups - 1));
-        let asked = (group, groups);
         // One aim for all parts, so that totals spread over the group instead of gathering in its middle.
-        let place: f64 = rng.random();
+        let (place, aimed_first) = (rng.random::<f64>(), rng.random_bool(0.5));
         let aim = (group as f64 + place) / groups as f64;
-        let draw_stem = |_| *space.stem.channels.choose(rng).unwrap_or(&space.stem.channels[0]);
-        let stem = reject(asked, Some(p.stem_range()), draw_stem, |&c| p.stem(c));
-        let mut channels = stem;
-        let mut stages = Vec::with_capacity(space.stages.len());
+        let drawn_of = |group| Drawn { group, groups, aimed_first };
+
+        let (all, after) = (p.span(), p.ahead.after(0, 0));
+        let stem = |c: &usize| Some(after[*c].plus(p.stem[*c]));
+        let stems = space.stem.channels.len();
+        let mut from = reject(drawn_of(group), (all, all), |_| rng.random_range(0..stems), stem);
+        let (stem, mut stages, mut levels) = (space.stem.channels[from], Vec::new(), 0);
+        let (mut channels, mut spent) = (stem, p.stem[from]);
         for (s, stage) in space.stages.iter().enumerate() {
-            let layers = reject(
-                asked,
-                p.stage_range(s, channels),
-                |aimed| if aimed { guided::stage(p, s, channels, aim, rng) } else { stage.uniform_layers(rng) },
-                |layers| p.stage(s, channels, layers),
-            );
+            let whole = p.ahead.after(s, levels)[from].plus(spent);
+            levels = with_level(space, s, levels, from);
+            let after: Vec<Span> = p.ahead.after(s + 1, levels).iter().map(|a| a.plus(spent)).collect();
+            let ahead = guided::StageAhead::new(p, s, channels, (whole, &after));
+            let draw = |aimed| if aimed { ahead.draw(aim, rng) } else { stage.uniform_layers(rng) };
+            let layers = reject(drawn_of(group), (whole, all), draw, |layers| ahead.left(layers));
+            spent += p.stage(s, channels, &layers).unwrap_or_default().0;
             channels = layers.last().map_or(channels, |layer| layer.channels);
+            from = index(&stage.channels, channels).unwrap_or_default();
             stages.push(layers);
         }
         let mut arch = Architecture { stem, stages, transport: Vec::new(), decoder: Vec::new() };
         let ch = arch.level_channels(space);
-        let (asked, aim) = ((head, groups), (head as f64 + place) / groups as f64);
-        let mut levels = |transport: bool, aimed: bool| {
+        let at = p.level_indices(&ch).unwrap_or_default();
+        let (transport, decoder) = (p.transport_span(&at), p.decoder_span(&at));
+        let (all, aim) = (transport.and(decoder), (head as f64 + place) / groups as f64);
+        let mut draw = |transport: bool, (whole, rest): (Span, Span), aimed: bool| {
             if aimed {
-                return guided::levels(p, transport, &ch, aim, rng);
+                return guided::levels((p, transport, &at), (whole, rest), aim, rng);
             }
             let choices = space.levels.iter().map(|l| if transport { &l.transport } else { &l.decoder });
             choices.map(|c| c.uniform(rng)).collect()
         };
-        let range = p.transport_range(&ch);
-        arch.transport = reject(asked, range, |aimed| levels(true, aimed), |l| p.transport(&ch, l));
-        arch.decoder = reject(asked, p.decoder_range(&ch), |aimed| levels(false, aimed), |l| p.decoder(&ch, l));
+        arch.transport = reject(
+            drawn_of(head),
+            (all, all),
+            |aimed| draw(true, (all, decoder), aimed),
+            |levels| p.transport(&ch, levels).map(|t| decoder.plus(t.0)),
+        );
+        let spent = p.transport(&ch, &arch.transport).unwrap_or_default().0;
+        let whole = decoder.plus(spent);
+        arch.decoder = reject(
+            drawn_of(head),
+            (whole, all),
+            |aimed| draw(false, (whole, Span::point(spent + p.head[at[0]])), aimed),
+            |levels| p.decoder(&ch, levels).map(|t| Span::point(spent + t.0)),
+        );
         arch
     }
 }
 
-/// Draws until the latency lies in the group's part of `range`, the part growing with the rejections.
+/// How the parts of a network are drawn.
+#[derive(Debug, Clone, Copy)]
+struct Drawn {
+    group: usize,
+    groups: usize,
+    /// Whether the first proposal of each part, not the second, aims at the group.
+    aimed_first: bool,
+}
+
+/// Draws until what is left of `whole` lies in the group, or, where the group has nothing, what is left of `all` in a part
+/// around it that grows with the rejections.
 ///
 /// `draw` gets whether to aim at the group: every second proposal does.
 fn reject<T>(
-    (group, groups): (usize, usize),
-    range: Option<(Micros, Micros)>,
+    Drawn { group, groups, aimed_first }: Drawn,
+    (whole, all): (Span, Span),
     mut draw: impl FnMut(bool) -> T,
-    latency: impl Fn(&T) -> Option<Micros>,
+    left: impl Fn(&T) -> Option<Span>,
 ) -> T {
-    let Some((low, high)) = range.filter(|(low, high)| high.0 > low.0) else { return draw(false) };
     for wider in (2..=groups).rev() {
-        let (from, to) = part(group, groups, wider);
+        let (of, part) = (if wider == groups { whole } else { all }, part(group, groups, wider));
         for rejected in 0..REJECTIONS {
-            let drawn = draw(rejected % 2 == 1);
-            let share = latency(&drawn).map(|t| ((t.0 - low.0) / (high.0 - low.0)).clamp(0.0, 1.0));
-            if share.is_some_and(|s| (from..=to).contains(&s)) {
+            let drawn = draw((rejected % 2 == 0) == aimed_first);
+            if left(&drawn).is_some_and(|left| of.holds(left, part)) {
                 return drawn;
             }
         }
@@ -151,12 +184,12 @@ mod tests {
 
     #[test]
     fn rejection_ends_when_nothing_fits() {
+        let asked = Drawn { group: 3, groups: 10, aimed_first: false };
         let mut tries = 0;
-        let range = Some((Micros(0.0), Micros(1.0)));
-        reject((3, 10), range, |_| tries += 1, |()| None);
+        reject(asked, (Span { low: 0.0, high: 1.0 }, Span { low: 0.0, high: 1.0 }), |_| tries += 1, |()| None);
         assert_eq!(tries, 9 * REJECTIONS + 1);
         tries = 0;
-        reject((3, 10), Some((Micros(1.0), Micros(1.0))), |_| tries += 1, |()| None);
+        reject(asked, (Span::point(0.3), Span::point(0.3)), |_| tries += 1, |()| Some(Span::point(0.1 + 0.2)));
         assert_eq!(tries, 1);
     }
 }
