@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 mod bench;
+mod convert;
 mod curves;
 mod demo;
 mod devices;
@@ -30,6 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use inas_host::search::SearchError;
 use inas_host::train::TrainError;
+use inas_runtime::{Backend, Model};
 
 use crate::printer::{Hint, Printer};
 
@@ -63,6 +65,8 @@ pub(crate) enum Command {
     Experiment(experiment::Args),
     /// Write sub-networks of a supernet as ONNX
     Export(export::Args),
+    /// Write exported models once more in other number formats, without their supernet
+    Convert(convert::Args),
     /// Search cells for image classifiers: operations first, then topology (DOTS)
     Dots(dots::Args),
     /// Run a model on photos
@@ -99,6 +103,7 @@ impl Command {
             Self::Search(args) => search::dispatch(args, printer),
             Self::Experiment(args) => experiment::run(args, printer),
             Self::Export(args) => export::run(args, printer).map(|_| true),
+            Self::Convert(args) => convert::run(args, printer),
             Self::Dots(args) => dots::run(args, printer),
             Self::Run(args) => run::run(args, printer).map(|r| r.failed == 0),
             Self::Ship(args) => ship::run(args, printer),
@@ -146,6 +151,13 @@ where
     Result<T, E>: anyhow::Context<T, E>,
 {
     result.context(Hint(hint.into()))
+}
+
+/// Loads a saliency network; `name` stands for it in errors.
+fn load(name: &str, onnx: &[u8], runtime: &dyn Backend) -> anyhow::Result<Model> {
+    let loaded = Model::from_bytes(onnx, runtime);
+    let loaded = loaded.with_context(|| format!("cannot load {name}"));
+    hint(loaded, "needed is a whole ONNX file of a saliency network of fixed size, as `inas export` writes it")
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {
