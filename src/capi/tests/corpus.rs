@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_imports, reason = "helpers of tests")]
 #![allow(unsafe_code, reason = "calls of a C interface")]
 
-#[path = "../../../fuzz/src/lib.rs"]
+#[path = "../../../fuzz/calls.rs"]
 #[allow(unreachable_pub, reason = "public to the fuzzer")]
 mod targets;
 

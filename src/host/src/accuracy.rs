@@ -20,7 +20,7 @@ pub struct Accuracy<'a> {
 impl<'a> Accuracy<'a> {
     /// Reads the contents of all weights and images once, to name them.
     pub fn new(evaluator: &'a Evaluator) -> Result<Self, EvaluateError> {
-        Ok(Self { evaluator, identity: identity(evaluator)?, order: spread(evaluator.images.validation.len()) })
+        Ok(Self { evaluator, identity: identity(evaluator)?, order: spread(evaluator.images().validation.len()) })
     }
 }
 
@@ -40,13 +40,13 @@ fn identity(evaluator: &Evaluator) -> Result<String, EvaluateError> {
     for (_, tensor) in evaluator.net().params.tensors() {
         add(&tensor)?;
     }
-    for batch in &evaluator.images.calibration {
+    for batch in &evaluator.images().calibration {
         add(batch)?;
     }
-    for (images, _) in &evaluator.images.validation {
+    for (images, _) in &evaluator.images().validation {
         add(images)?;
     }
-    for label in evaluator.images.validation.iter().flat_map(|(_, labels)| labels) {
+    for label in evaluator.images().validation.iter().flat_map(|(_, labels)| labels) {
         hasher.update(label.width().to_le_bytes());
         hasher.update(label.data());
     }
@@ -90,7 +90,7 @@ impl Trial for Judgement<'_> {
         for &batch in order.get(self.batches..until).unwrap_or_default() {
             let (net, score) = (evaluator.net(), &mut self.score);
             let see = |map: &_, label: &_| Ok(score.push(map, label)?);
-            evaluator.images.each_map_of(net, &self.arch, &self.statistics, batch, see)?;
+            evaluator.images().each_map_of(net, &self.arch, &self.statistics, batch, see)?;
         }
         self.batches = self.batches.max(until);
         let found = self.score.finish()?;

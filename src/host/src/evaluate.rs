@@ -93,6 +93,45 @@ impl Images {
         Ok(score.finish()?)
     }
 
+    /// Side of the images, px.
+    pub fn px(&self) -> u32 {
+        self.px
+    }
+
+    /// A calibration image `[1, px, px, 3]`, for checking exports.
+    pub fn probe(&self) -> Result<Tensor> {
+        Ok(self.calibration[0].narrow(0, 0, 1)?)
+    }
+
+    /// Up to `n` calibration images as a deployed network takes them, `[3, px, px]` each.
+    pub fn calibration_planes(&self, n: usize) -> Result<Vec<Vec<f32>>> {
+        let batches = self.calibration.iter().map(planes).collect::<Result<Vec<_>>>()?;
+        Ok(batches.into_iter().flatten().take(n).collect())
+    }
+
+    /// As [`Images::score`], of a deployed network: a float32 input `[1, 3, px, px]` and output `[1, 1, px, px]`, or bytes
+    /// `[1, px, px, 3]` and `[1, 1, px, px]`.
+    pub fn score_deployed(&self, session: &mut dyn Session) -> Result<FastSummary> {
+        let mut score = FastScore::default();
+        for (images, labels) in &self.validation {
+            for (image, label) in planes(images)?.iter().zip(labels) {
+                if matches!(session.input_mut(0)?, ValuesMut::U8(_)) {
+                    session.set_inputs(&[&pixels(image)])?;
+                } else {
+                    session.set_inputs(&[image])?;
+                }
+                session.run()?;
+                let map = match session.output_values(0)? {
+                    // The middle of a byte's range, so that it is found again when rounded down.
+                    Values::U8(bytes) => bytes.iter().map(|v| (f32::from(*v) + 0.5) / 255.0).collect(),
+                    floats @ Values::F32(_) => floats.to_f32(),
+                };
+                score.push(&self.mask(&map, label)?, label)?;
+            }
+        }
+        Ok(score.finish()?)
+    }
+
     fn each_map(
         &self,
         net: &Supernet,
@@ -132,7 +171,7 @@ impl Images {
 #[derive(Debug)]
 pub struct Evaluator {
     net: Supernet,
-    pub(crate) images: Images,
+    images: Images,
 }
 
 impl Evaluator {
@@ -152,6 +191,11 @@ impl Evaluator {
     /// The supernet that is evaluated.
     pub fn net(&self) -> &Supernet {
         &self.net
+    }
+
+    /// The images.
+    pub fn images(&self) -> &Images {
+        &self.images
     }
 
     /// Side of the images, px.
@@ -183,43 +227,9 @@ impl Evaluator {
         Ok(map.flatten_all()?.to_vec1()?)
     }
 
-    /// A calibration image `[1, px, px, 3]`, for checking exports.
-    pub fn probe(&self) -> Result<Tensor> {
-        Ok(self.images.calibration[0].narrow(0, 0, 1)?)
-    }
-
-    /// Up to `n` calibration images as a deployed network takes them, `[3, px, px]` each.
-    pub fn calibration_planes(&self, n: usize) -> Result<Vec<Vec<f32>>> {
-        let batches = self.images.calibration.iter().map(planes).collect::<Result<Vec<_>>>()?;
-        Ok(batches.into_iter().flatten().take(n).collect())
-    }
-
     /// Maximum F (of averaged precision and recall) and MAE of `arch` on the validation images.
     pub fn score(&self, arch: &Architecture) -> Result<FastSummary> {
         self.images.score(&self.net, arch)
-    }
-
-    /// As [`Evaluator::score`], of a deployed network: a float32 input `[1, 3, px, px]` and output `[1, 1, px, px]`, or bytes
-    /// `[1, px, px, 3]` and `[1, 1, px, px]`.
-    pub fn score_deployed(&self, session: &mut dyn Session) -> Result<FastSummary> {
-        let mut score = FastScore::default();
-        for (images, labels) in &self.images.validation {
-            for (image, label) in planes(images)?.iter().zip(labels) {
-                if matches!(session.input_mut(0)?, ValuesMut::U8(_)) {
-                    session.set_inputs(&[&pixels(image)])?;
-                } else {
-                    session.set_inputs(&[image])?;
-                }
-                session.run()?;
-                let map = match session.output_values(0)? {
-                    // The middle of a byte's range, so that it is found again when rounded down.
-                    Values::U8(bytes) => bytes.iter().map(|v| (f32::from(*v) + 0.5) / 255.0).collect(),
-                    floats @ Values::F32(_) => floats.to_f32(),
-                };
-                score.push(&self.images.mask(&map, label)?, label)?;
-            }
-        }
-        Ok(score.finish()?)
     }
 
     /// Every metric of `arch` on the validation images.

@@ -1,12 +1,12 @@
-//! A sub-network as a single-branch ONNX file, checked against the supernet (spec section 5).
+//! A sub-network as a single-branch ONNX file, checked against what it was made of (spec section 5).
 
-use inas_graph::{Edge, OnnxOptions, Precision};
+use inas_graph::{Edge, Graph, OnnxOptions, Precision, SeededWeights};
 use inas_profiler::backend::{self, Backend, RuntimeKind};
-use inas_space::Architecture;
+use inas_space::{Architecture, Space};
 
 use serde::{Deserialize, Serialize};
 
-use crate::evaluate::{EvaluateError, Evaluator, pixels};
+use crate::evaluate::{EvaluateError, Evaluator, Images, pixels};
 use crate::metrics::FastSummary;
 use crate::quantize::calibrate;
 use crate::supernet::Deployed;
@@ -14,8 +14,11 @@ use crate::supernet::Deployed;
 /// Allowed difference between the exported network and the supernet on the saliency map.
 pub const PARITY_TOLERANCE: f64 = 1e-4;
 
+/// Where a model file keeps the architecture that it is of (JSON).
+pub const ARCHITECTURE: &str = "inas.architecture";
+
 /// Calibration images for int8; more change the ranges little.
-const CALIBRATION_IMAGES: usize = 32;
+pub const CALIBRATION_IMAGES: usize = 32;
 
 /// Number format of an exported model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -28,6 +31,17 @@ pub enum Format {
     Fp16,
     /// Static quantisation: int8 weights per channel, uint8 activations, calibrated on training images.
     Int8,
+}
+
+impl Format {
+    /// Its name, e.g. in file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        }
+    }
 }
 
 /// What can go wrong while exporting.
@@ -48,8 +62,11 @@ pub enum ExportError {
     /// A tensor operation failed.
     #[error("tensor operation failed: {}", crate::supernet::short(.0))]
     Tensor(#[from] candle_core::Error),
+    /// A model file was not written by [`export`].
+    #[error("the model does not tell its architecture")]
+    NoArchitecture,
     /// The exported file computes something else.
-    #[error("the exported network differs from the supernet by {difference:e} (allowed: {allowed:e})")]
+    #[error("the exported network differs from what it was made of by {difference:e} (allowed: {allowed:e})")]
     NotEqual {
         /// Largest difference on the saliency map.
         difference: f64,
@@ -63,7 +80,7 @@ pub enum ExportError {
 pub struct Exported {
     /// The file's bytes.
     pub onnx: Vec<u8>,
-    /// Largest difference to the supernet's eval output on a calibration image.
+    /// Largest difference to the map of the supernet, or of the file converted, on a calibration image.
     pub difference: f64,
     /// Multiply-accumulates of one image.
     pub macs: u64,
@@ -90,31 +107,48 @@ pub struct ExportOptions {
 /// than [`PARITY_TOLERANCE`] is an error. With [`Edge::Pixels`] that is done with the same network between floats, which
 /// the file must follow to one step of a byte.
 pub fn export(evaluator: &Evaluator, arch: &Architecture, wanted: &ExportOptions) -> Result<Exported, ExportError> {
-    let net = evaluator.net();
-    let runtime = backend::open(RuntimeKind::Tract, 1, None)?;
+    let (net, images) = (evaluator.net(), evaluator.images());
     let statistics = evaluator.statistics(arch)?;
     let mut weights = Deployed::new(net, arch, &statistics)?;
-    let graph = inas_graph::network(&net.space, arch, evaluator.px(), &mut weights)?;
+    let graph = inas_graph::network(&net.space, arch, images.px(), &mut weights)?;
+    let expected = net.eval_with(arch, &images.probe()?, &statistics)?.flatten_all()?.to_vec1::<f32>()?;
+    write(&graph, &net.space, arch, images, &expected, wanted)
+}
+
+/// Writes a network whose weights a model file holds (of 32-bit or 16-bit floats, between floats, as [`export`] writes it)
+/// once more as `wanted`; compared with that file as [`export`] compares with the supernet.
+pub fn convert(onnx: &[u8], space: &Space, images: &Images, wanted: &ExportOptions) -> Result<Exported, ExportError> {
+    let metadata = inas_graph::metadata(onnx)?;
+    let arch = metadata.iter().find(|(key, _)| key == ARCHITECTURE).ok_or(ExportError::NoArchitecture)?;
+    let arch = Architecture::from_json(&arch.1).map_err(inas_graph::Error::from)?;
+    let graph = inas_graph::network(space, &arch, images.px(), &mut SeededWeights::new(0))?.with_weights_of(onnx)?;
+    let expected = map(onnx, images.px(), &images.calibration_planes(1)?[0])?;
+    write(&graph, space, &arch, images, &expected, wanted)
+}
+
+/// Writes a graph, and compares it with the map that it must give of the first calibration image.
+fn write(
+    graph: &Graph,
+    space: &Space,
+    arch: &Architecture,
+    images: &Images,
+    expected: &[f32],
+    wanted: &ExportOptions,
+) -> Result<Exported, ExportError> {
     let precision = match wanted.format {
         Format::Fp32 => Precision::Fp32,
         Format::Fp16 => Precision::Fp16,
         Format::Int8 => {
-            Precision::Int8(calibrate(&graph, &evaluator.calibration_planes(CALIBRATION_IMAGES)?, runtime.as_ref())?)
+            let runtime = backend::open(RuntimeKind::Tract, 1, None)?;
+            Precision::Int8(calibrate(graph, &images.calibration_planes(CALIBRATION_IMAGES)?, runtime.as_ref())?)
         }
     };
     let mut options = OnnxOptions { precision, dynamic_size: wanted.dynamic_size, ..OnnxOptions::default() };
-    options.metadata = metadata(evaluator, arch, &graph, &wanted.card);
+    options.metadata = metadata(space, images.px(), arch, graph, &wanted.card);
     let floats = graph.to_onnx(&options)?;
-
-    let probe = evaluator.probe()?;
-    let expected = net.eval_with(arch, &probe, &statistics)?.flatten_all()?.to_vec1::<f32>()?;
-    let planes = &evaluator.calibration_planes(1)?[0];
-    let size = [evaluator.px() as usize; 2];
-    let mut session = runtime.load_sized(&floats, &size)?;
-    session.set_inputs(&[planes])?;
-    session.run()?;
-    let got = session.output(0)?;
-    let difference = largest_difference(&expected, &got);
+    let planes = &images.calibration_planes(1)?[0];
+    let got = map(&floats, images.px(), planes)?;
+    let difference = largest_difference(expected, &got);
     let allowed = if wanted.format == Format::Fp32 { PARITY_TOLERANCE } else { 1.0 };
     if difference.is_nan() || difference > allowed {
         return Err(ExportError::NotEqual { difference, allowed });
@@ -125,15 +159,20 @@ pub fn export(evaluator: &Evaluator, arch: &Architecture, wanted: &ExportOptions
     }
     options.edge = wanted.edge;
     let onnx = graph.to_onnx(&options)?;
-    let mut session = runtime.load_sized(&onnx, &size)?;
-    session.set_inputs(&[&pixels(planes)])?;
-    session.run()?;
-    let bytes: Vec<f32> = session.output(0)?.iter().map(|v| v / 255.0).collect();
+    let bytes: Vec<f32> = map(&onnx, images.px(), &pixels(planes))?.iter().map(|v| v / 255.0).collect();
     let (off, allowed) = (largest_difference(&got, &bytes), 1.01 / 255.0);
     if off.is_nan() || off > allowed {
         return Err(ExportError::NotEqual { difference: off, allowed });
     }
     Ok(Exported { onnx, difference, macs, params })
+}
+
+/// What a model file gives of one `px` x `px` image.
+fn map(onnx: &[u8], px: u32, image: &[f32]) -> Result<Vec<f32>, ExportError> {
+    let mut session = backend::open(RuntimeKind::Tract, 1, None)?.load_sized(onnx, &[px as usize; 2])?;
+    session.set_inputs(&[image])?;
+    session.run()?;
+    Ok(session.output(0)?)
 }
 
 /// The largest difference of two maps; infinite when their sizes differ, no number when a value is none.
@@ -147,14 +186,15 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f64 {
 
 /// What the file says of itself.
 fn metadata(
-    evaluator: &Evaluator,
+    space: &Space,
+    px: u32,
     arch: &Architecture,
-    graph: &inas_graph::Graph,
+    graph: &Graph,
     card: &serde_json::Map<String, serde_json::Value>,
 ) -> Vec<(String, String)> {
     let mut card = card.clone();
-    card.insert("space".into(), evaluator.net().space.name.clone().into());
-    card.insert("px".into(), evaluator.px().into());
+    card.insert("space".into(), space.name.clone().into());
+    card.insert("px".into(), px.into());
     card.insert("macs".into(), graph.macs().into());
     card.insert("params".into(), graph.params().into());
     card.insert("tool".into(), concat!("inas ", env!("CARGO_PKG_VERSION")).into());
@@ -162,26 +202,24 @@ fn metadata(
     [
         ("inas.name", name),
         ("inas.hash", arch.hash()),
-        ("inas.architecture", arch.to_json()),
-        ("inas.space", evaluator.net().space.name.clone()),
+        (ARCHITECTURE, arch.to_json()),
+        ("inas.space", space.name.clone()),
         ("inas.card", serde_json::Value::Object(card).to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
 }
 
-/// Scores of a model file on the evaluator's validation images, in each of `runtimes`.
+/// Scores of a model file on the validation images, in each of `runtimes`.
 pub fn verify(
-    evaluator: &Evaluator,
+    images: &Images,
     onnx: &[u8],
     runtimes: &[Box<dyn Backend>],
 ) -> Result<Vec<(String, FastSummary)>, ExportError> {
     let mut scores = Vec::with_capacity(runtimes.len());
     for runtime in runtimes {
-        scores.push((
-            runtime.info().name,
-            evaluator.score_deployed(runtime.load_sized(onnx, &[evaluator.px() as usize; 2])?.as_mut())?,
-        ));
+        let mut session = runtime.load_sized(onnx, &[images.px() as usize; 2])?;
+        scores.push((runtime.info().name, images.score_deployed(session.as_mut())?));
     }
     Ok(scores)
 }

@@ -3,6 +3,7 @@
 mod edge;
 mod precision;
 mod proto;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -79,21 +80,24 @@ impl Graph {
     }
 }
 
-/// Key-value pairs that [`OnnxOptions::metadata`] put into a model file.
-pub fn metadata(onnx: &[u8]) -> Result<Vec<(String, String)>> {
+/// A model file of this crate.
+fn decode(onnx: &[u8]) -> Result<proto::Model> {
     let model = proto::Model::decode(onnx).map_err(|e| Error::Onnx { reason: e.to_string() })?;
     // Protobuf takes an empty or cut file for a message with fields left out.
     if model.graph.is_none() || model.opset_import.is_empty() {
         return Err(Error::Onnx { reason: "no graph or no operator set: the file is empty or cut short".into() });
     }
-    Ok(model.metadata_props.into_iter().map(|e| (e.key, e.value)).collect())
+    Ok(model)
+}
+
+/// Key-value pairs that [`OnnxOptions::metadata`] put into a model file.
+pub fn metadata(onnx: &[u8]) -> Result<Vec<(String, String)>> {
+    Ok(decode(onnx)?.metadata_props.into_iter().map(|e| (e.key, e.value)).collect())
 }
 
 /// A model file of this crate with its metadata replaced.
 pub fn with_metadata(onnx: &[u8], pairs: &[(String, String)]) -> Result<Vec<u8>> {
-    // Refuses what is none.
-    metadata(onnx)?;
-    let mut model = proto::Model::decode(onnx).map_err(|e| Error::Onnx { reason: e.to_string() })?;
+    let mut model = decode(onnx)?;
     model.metadata_props =
         pairs.iter().map(|(key, value)| proto::Entry { key: key.clone(), value: value.clone() }).collect();
     Ok(model.encode_to_vec())

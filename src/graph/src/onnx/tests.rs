@@ -180,3 +180,24 @@ fn open_sizes_and_bytes_are_declared() {
     let part = block(&space, &key, &mut SeededWeights::new(0)).unwrap();
     assert!(matches!(part.to_onnx(&options), Err(Error::Onnx { .. })), "a block has no picture");
 }
+
+#[test]
+fn weights_come_back_from_floats_of_either_width() {
+    let space = Space::preset("nano").unwrap();
+    let graph = |space: &Space, seed| network(space, &space.max(), 64, &mut SeededWeights::new(seed)).unwrap();
+    let (one, other) = (graph(&space, 1), graph(&space, 2));
+    let written =
+        |graph: &Graph, precision| graph.to_onnx(&OnnxOptions { precision, ..OnnxOptions::default() }).unwrap();
+    for precision in [Precision::Fp32, Precision::Fp16] {
+        let file = written(&one, precision.clone());
+        let read = other.clone().with_weights_of(&file).unwrap();
+        assert!(written(&read, precision) == file);
+    }
+    let ranges = Ranges(one.quantised().into_iter().map(|name| (name, (-1.0, 1.0))).collect());
+    let integers = written(&one, Precision::Int8(ranges));
+    assert!(matches!(other.with_weights_of(&integers), Err(Error::Weights { .. })));
+    let narrow = Space { activation: ActivationKind::Relu, ..space };
+    let smaller = network(&narrow, &narrow.min(), 64, &mut SeededWeights::new(1)).unwrap();
+    assert!(matches!(smaller.with_weights_of(&written(&one, Precision::Fp32)), Err(Error::Weights { .. })));
+    assert!(matches!(one.with_weights_of(b""), Err(Error::Onnx { .. })));
+}

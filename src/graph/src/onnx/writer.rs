@@ -93,7 +93,7 @@ impl<'a> Writer<'a> {
             return Err(Error::Weights { conv: name, reason: format!("{large} has no 16-bit float") });
         }
         let bytes = stored.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let half = self.constant(format!("{name}/half"), dims, DataType::Float16, bytes);
+        let half = self.constant(half_name(&name), dims, DataType::Float16, bytes);
         self.push("Cast", &name, vec![half], vec![int("to", DataType::Float as i64)]);
         Ok(name)
     }
@@ -213,8 +213,13 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn dims(spec: &ConvSpec) -> [usize; 4] {
+pub(super) fn dims(spec: &ConvSpec) -> [usize; 4] {
     [spec.out_ch, spec.in_ch, spec.kernel, spec.kernel].map(|d| d as usize)
+}
+
+/// Name under which a tensor is stored in 16 bits.
+pub(super) fn half_name(name: &str) -> String {
+    format!("{name}/half")
 }
 
 fn attribute(name: &str, kind: AttributeType) -> proto::Attribute {

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::profile::RuntimeArgs;
+use super::{load, read_file};
 use crate::printer::Printer;
 
 /// Images whose maps are held at once.
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let runtime = args.runtime.open()?;
     let mut rows = Vec::with_capacity(args.models.len());
     for path in &args.models {
-        let mut model = Model::load(path, runtime.as_ref())?;
+        let mut model = load(&path.display().to_string(), &read_file(path)?, runtime.as_ref())?;
         let bar = printer.bar("eval", samples.len() as u64);
         let (scores, latency_ms) = score(&mut model, &samples, &|| bar.inc(1))?;
         bar.finish_and_clear();

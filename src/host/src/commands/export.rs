@@ -1,10 +1,11 @@
 //! `inas export`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use inas_graph::Edge;
-use inas_host::export::{self, ExportError, ExportOptions, Format, PARITY_TOLERANCE};
+use inas_host::export::{self, ARCHITECTURE, ExportError, ExportOptions, Format, PARITY_TOLERANCE};
+use inas_host::metrics::FastSummary;
 use inas_profiler::backend::{self, Backend, RuntimeKind};
 use inas_space::Architecture;
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,11 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
         let facts = profile.facts();
         format!("{}-{}t", facts.runtime.name, facts.threads)
     });
-    let verifying = if args.format.iter().all(|f| *f == Format::Fp32) { vec![] } else { runtimes(args, printer)? };
+    let verifying = if args.format.iter().all(|f| *f == Format::Fp32) {
+        vec![]
+    } else {
+        runtimes(args.ort_lib.as_deref(), printer)?
+    };
     let mut models: Vec<Model> = Vec::with_capacity(archs.len() * args.format.len());
     for arch in archs {
         let predicted_ms = profile.model(false).latency(profile.space(), &arch, profile.input_px())?.total().ms();
@@ -81,7 +86,8 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
             base = format!("{base}_{}", arch.hash());
         }
         for &format in &args.format {
-            let name = format!("{base}{}{}", suffix(format), if args.pixels { "_u8" } else { "" });
+            let edge = if args.pixels { Edge::Pixels } else { Edge::Floats };
+            let name = format!("{base}{}", ending(format, edge));
             let facts = profile.facts();
             let card = json!({
                 "name": name, "hash": arch.hash(), "format": format, "device": device, "predicted_ms": predicted_ms,
@@ -90,7 +96,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
             });
             let options = ExportOptions {
                 format,
-                edge: if args.pixels { Edge::Pixels } else { Edge::Floats },
+                edge,
                 dynamic_size: args.open_size,
                 card: card.as_object().cloned().unwrap_or_default(),
             };
@@ -103,14 +109,8 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
             } else {
                 format!("{shown}  differs from the supernet by at most {:.1e}", exported.difference)
             })?;
-            for (runtime, found) in export::verify(&evaluator, &exported.onnx, &verifying)? {
-                printer.result(format_args!(
-                    "  {runtime:<12} max F {:.4} ({:+.4})  MAE {:.4} ({:+.4})",
-                    found.max_f,
-                    found.max_f - score.max_f,
-                    found.mae,
-                    found.mae - score.mae,
-                ))?;
+            for (runtime, found) in export::verify(evaluator.images(), &exported.onnx, &verifying)? {
+                printer.result(scored(&runtime, &found, &score))?;
             }
             models.push(Model {
                 name,
@@ -132,20 +132,24 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Vec<Model>> {
     Ok(models)
 }
 
-fn suffix(format: Format) -> &'static str {
-    match format {
-        Format::Fp32 => "",
-        Format::Fp16 => "_fp16",
-        Format::Int8 => "_int8",
-    }
+/// Scores of a file in a runtime, with their difference to what they should be.
+pub(super) fn scored(runtime: &str, found: &FastSummary, wanted: &FastSummary) -> String {
+    let (max_f, mae) = (found.max_f - wanted.max_f, found.mae - wanted.mae);
+    format!("  {runtime:<12} max F {:.4} ({max_f:+.4})  MAE {:.4} ({mae:+.4})", found.max_f, found.mae)
+}
+
+/// What follows the name of a network in the name of a file: its format, unless that is fp32, and its edge.
+pub(super) fn ending(format: Format, edge: Edge) -> String {
+    let format = if format == Format::Fp32 { String::new() } else { format!("_{}", format.name()) };
+    format + if edge == Edge::Pixels { "_u8" } else { "" }
 }
 
 /// tract, and ONNX Runtime where it is installed.
-fn runtimes(args: &Args, printer: Printer) -> anyhow::Result<Vec<Box<dyn Backend>>> {
+pub(super) fn runtimes(ort_lib: Option<&Path>, printer: Printer) -> anyhow::Result<Vec<Box<dyn Backend>>> {
     let mut runtimes = vec![backend::open(RuntimeKind::Tract, 1, None)?];
-    match backend::open(RuntimeKind::Ort, 1, args.ort_lib.as_deref()) {
+    match backend::open(RuntimeKind::Ort, 1, ort_lib) {
         Ok(runtime) => runtimes.push(runtime),
-        Err(error) if args.ort_lib.is_some() => return Err(error.into()),
+        Err(error) if ort_lib.is_some() => return Err(error.into()),
         Err(error) => printer.note(format_args!("verified by tract only: {error}")),
     }
     Ok(runtimes)
@@ -168,7 +172,7 @@ fn read_architectures(args: &Args) -> anyhow::Result<Vec<Architecture>> {
         let entries = match path.extension() {
             Some(onnx) if onnx.eq_ignore_ascii_case("onnx") => {
                 let metadata = inas_graph::metadata(&read_file(path)?)?;
-                let arch = metadata.into_iter().find(|(key, _)| key == "inas.architecture");
+                let arch = metadata.into_iter().find(|(key, _)| key == ARCHITECTURE);
                 let arch = arch.with_context(|| format!("{} does not tell its architecture", path.display()))?.1;
                 archs::parse(&arch).with_context(|| path.display().to_string())?
             }

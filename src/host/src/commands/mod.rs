@@ -2,6 +2,7 @@
 
 mod archs;
 mod bench;
+mod convert;
 mod curves;
 mod demo;
 mod devices;
@@ -32,6 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use inas_host::search::SearchError;
 use inas_host::train::TrainError;
+use inas_runtime::{Backend, Model};
 
 use crate::printer::{Hint, Printer};
 
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Search(Box<search::Cli>),
     /// Write sub-networks of a supernet as ONNX
     Export(export::Args),
+    /// Write exported models once more in other number formats, without their supernet
+    Convert(convert::Args),
     /// Search, export and measure until a network keeps a latency limit on a device
     Ship(ship::Args),
     /// Render the report of a finished run again
@@ -101,6 +105,7 @@ impl Command {
             Self::Search(args) => search::dispatch(args, printer),
             Self::Experiment(args) => experiment::run(args, printer),
             Self::Export(args) => export::run(args, printer).map(|_| true),
+            Self::Convert(args) => convert::run(args, printer),
             Self::Dots(args) => dots::run(args, printer),
             Self::Run(args) => run::run(args, printer).map(|r| r.failed == 0),
             Self::Ship(args) => ship::run(args, printer),
@@ -179,6 +184,13 @@ fn hold(folder: &Path) -> anyhow::Result<Option<File>> {
         }
         Err(TryLockError::Error(_)) => Ok(None),
     }
+}
+
+/// Loads a saliency network; `name` stands for it in errors.
+fn load(name: &str, onnx: &[u8], runtime: &dyn Backend) -> anyhow::Result<Model> {
+    let loaded = Model::from_bytes(onnx, runtime);
+    let loaded = loaded.with_context(|| format!("cannot load {name}"));
+    hint(loaded, "needed is a whole ONNX file of a saliency network of fixed size, as `inas export` writes it")
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use image::{DynamicImage, ImageFormat, RgbImage};
-use inas_host::data::{decode_photo, decode_photo_bytes};
+use inas_host::data::decode_upright;
 use inas_host::picture::Picture;
 use inas_runtime::Model;
 
 use super::profile::RuntimeArgs;
-use super::{hint, read_file, write_file};
+use super::{hint, load, read_file, write_file};
 use crate::printer::Printer;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -46,6 +46,9 @@ pub(crate) struct Args {
 /// The model that runs when none is named; its card is `models/README.md`.
 pub(super) const BALANCED: &[u8] = include_bytes!("../../../../models/balanced.onnx");
 
+/// Pixels of a photo at most: as many as the best cameras have.
+const MAX_PIXELS: u64 = 200_000_000;
+
 /// What was written for one photo.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
@@ -64,7 +67,7 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Outcome> {
-    let behind = args.background.as_deref().map(decode_photo).transpose()?;
+    let behind = args.background.as_deref().map(read_photo).transpose()?;
     if args.write.contains(&Picture::Background) && behind.is_none() {
         return hint(Err(anyhow::anyhow!("no background was given")), "name a picture with --background FILE");
     }
@@ -82,6 +85,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<Outcome> {
         let second = anyhow::anyhow!("{} is no photo", model.display());
         return hint(Err(second), "one model at a time, before the photos: inas run [MODEL] IMAGE…");
     }
+    anyhow::ensure!(!images.iter().any(|i| i == Path::new("-")), "`-` stands for one photo and allows no other");
     let photos = photos(images)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let outcome = job.all(&photos, printer)?;
@@ -112,8 +116,7 @@ struct Job<'a> {
 impl Job<'_> {
     fn model(&self) -> anyhow::Result<Model> {
         let runtime = self.args.runtime.open()?;
-        let loaded = Model::from_bytes(&self.onnx, runtime.as_ref());
-        let mut model = loaded.with_context(|| format!("cannot load {}", self.name))?;
+        let mut model = load(&self.name, &self.onnx, runtime.as_ref())?;
         model.set_smoothing(self.args.smooth.unwrap_or(0.0))?;
         Ok(model)
     }
@@ -152,7 +155,7 @@ impl Job<'_> {
     }
 
     fn one(&self, model: &mut Model, photo: &Path) -> anyhow::Result<Written> {
-        let image = decode_photo(photo)?;
+        let image = read_photo(photo)?;
         let saliency = model.run(&image)?;
         let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
         let mut files = Vec::with_capacity(self.args.write.len());
@@ -169,7 +172,7 @@ impl Job<'_> {
     fn filter(&self) -> anyhow::Result<Outcome> {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-        let image = decode_photo_bytes(&bytes, Path::new("standard input"))?;
+        let image = decode_upright(&bytes, Path::new("standard input"), MAX_PIXELS)?;
         let saliency = self.model()?.run(&image)?;
         let output = self.args.write.first().copied().unwrap_or(Picture::Mask);
         let picture = output.of(&image, &saliency.mask, self.behind.as_ref())?;
@@ -184,6 +187,11 @@ fn png(picture: &DynamicImage) -> anyhow::Result<Vec<u8>> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, ImageFormat::Png)?;
     Ok(bytes.into_inner())
+}
+
+/// Reads a photo, upright.
+fn read_photo(path: &Path) -> anyhow::Result<RgbImage> {
+    Ok(decode_upright(&read_file(path)?, path, MAX_PIXELS)?)
 }
 
 /// The files that were named, and the PNG and JPEG files of the folders that were named, sorted.

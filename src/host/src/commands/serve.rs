@@ -1,5 +1,6 @@
 //! `inas serve`
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -7,10 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use inas_host::serve::{Limits, listen};
-use inas_runtime::Model;
 
 use super::profile::RuntimeArgs;
-use super::{cancel_flag, hint, run::BALANCED};
+use super::{cancel_flag, hint, load, read_file, run::BALANCED};
 use crate::printer::Printer;
 
 #[derive(Debug, clap::Args)]
@@ -44,11 +44,9 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let jobs = args.jobs.map_or(cores / args.runtime.threads.max(1), NonZero::get).max(1);
     let backend = args.runtime.open()?;
-    let load = || match &args.model {
-        Some(path) => Model::load(path, backend.as_ref()),
-        None => Model::from_bytes(BALANCED, backend.as_ref()),
-    };
-    let mut models = (0..jobs).map(|_| load()).collect::<Result<Vec<_>, _>>()?;
+    let onnx = args.model.as_deref().map_or(Ok(Cow::Borrowed(BALANCED)), |path| read_file(path).map(Cow::Owned))?;
+    let models = (0..jobs).map(|_| load(&name, &onnx, backend.as_ref()));
+    let mut models = models.collect::<anyhow::Result<Vec<_>>>()?;
     models.iter_mut().try_for_each(|model| model.warm_up(2))?;
     let limits = Limits {
         queue: args.queue,

@@ -59,7 +59,7 @@ pub fn read_classes(folder: &Path) -> Result<(Vec<ClassPhoto>, Vec<String>)> {
 }
 
 fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |source| DataError::ReadList { path: folder.to_owned(), source };
+    let failed = |source| DataError::Read { path: folder.to_owned(), source };
     let entries = std::fs::read_dir(folder).map_err(failed)?;
     let mut paths = entries.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
     paths.sort();

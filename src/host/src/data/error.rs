@@ -3,10 +3,10 @@ use std::path::PathBuf;
 /// What can go wrong while reading data.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A list file or a folder of photos could not be read.
+    /// A list, a folder of photos or a photo could not be read.
     #[error("cannot read {}: {source}", path.display())]
-    ReadList {
-        /// The list or folder.
+    Read {
+        /// The list, folder or photo.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
@@ -54,12 +54,24 @@ pub enum DataError {
         path: Option<PathBuf>,
     },
     /// An image or label cannot be decoded.
-    #[error("cannot decode {}: {source}", path.display())]
+    #[error("cannot decode {} as PNG or JPEG: {source}", path.display())]
     Decode {
         /// The file.
         path: PathBuf,
         /// The decoder's reason.
         source: Box<image::ImageError>,
+    },
+    /// A photo is larger than allowed.
+    #[error("{} has {width} x {height} pixels, more than {max_pixels} in all", path.display())]
+    Pixels {
+        /// The file.
+        path: PathBuf,
+        /// Its width, pixels.
+        width: u32,
+        /// Its height, pixels.
+        height: u32,
+        /// Pixels allowed.
+        max_pixels: u64,
     },
     /// An image and its label do not show the same frame.
     #[error(

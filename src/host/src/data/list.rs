@@ -48,7 +48,7 @@ pub fn read_list_leniently(path: &Path, root: Option<&Path>) -> Result<(Vec<Samp
 
 /// The good lines and what is wrong with the others.
 fn read_lines(path: &Path, root: Option<&Path>) -> Result<(Vec<Sample>, Vec<DataError>)> {
-    let text = std::fs::read_to_string(path).map_err(|source| DataError::ReadList { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
     let root = root.or(path.parent()).unwrap_or(Path::new(""));
     let (mut samples, mut bad) = (Vec::new(), Vec::new());
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {

@@ -11,7 +11,7 @@ mod loader;
 mod plan;
 
 pub use classes::{ClassPhoto, read_classes};
-pub use decode::{decode_label, decode_pair, decode_photo, decode_photo_bytes};
+pub use decode::{decode_label, decode_pair, decode_photo, decode_upright};
 pub use error::DataError;
 pub use item::Item;
 pub use list::{Sample, read_list, read_list_leniently};

@@ -81,6 +81,50 @@ fn list_errors_name_file_and_line() {
     assert!(error.contains("absent.lst"), "{error}");
 }
 
+/// A JPEG of 40 x 24 pixels, the left half white.
+fn jpeg() -> Vec<u8> {
+    let photo = image::RgbImage::from_fn(40, 24, |x, _| image::Rgb([u8::from(x < 20) * 255; 3]));
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    photo.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+    bytes.into_inner()
+}
+
+#[test]
+fn photos_are_turned_upright() {
+    let name = Path::new("photo");
+    let lying = decode_upright(&jpeg(), name, 960).unwrap();
+    assert_eq!(lying.dimensions(), (40, 24));
+    // Orientation 6 of an EXIF segment: to be turned clockwise by a quarter.
+    let exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    let mut tagged = jpeg();
+    let segment = [&[0xff, 0xe1, 0, exif.len() as u8 + 2], exif.as_slice()].concat();
+    drop(tagged.splice(2..2, segment));
+    let upright = decode_upright(&tagged, name, 960).unwrap();
+    assert_eq!(upright, image::imageops::rotate90(&lying));
+    assert!(upright.get_pixel(12, 2).0[0] > 200 && upright.get_pixel(12, 37).0[0] < 50);
+    let error = decode_upright(&tagged, name, 959).unwrap_err().to_string();
+    assert!(error.contains("photo has 40 x 24 pixels"), "{error}");
+}
+
+#[test]
+fn photos_that_are_cut_off_are_refused() {
+    let (name, whole) = (Path::new("photo"), jpeg());
+    for len in 0..whole.len() {
+        let error = decode_upright(&whole[..len], name, 960).unwrap_err().to_string();
+        assert!(error.contains("PNG or JPEG"), "{len} bytes: {error}");
+    }
+    // Cameras put films and previews behind the end.
+    assert!(decode_upright(&[whole.as_slice(), &whole[..90]].concat(), name, 960).is_ok());
+    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/photos");
+    for photo in std::fs::read_dir(photos).unwrap() {
+        let photo = photo.unwrap().path();
+        assert_eq!(
+            decode_upright(&std::fs::read(&photo).unwrap(), name, 1 << 30).unwrap(),
+            decode_photo(&photo).unwrap()
+        );
+    }
+}
+
 #[test]
 fn batches_hold_what_the_files_hold() {
     let samples = mini("val.lst");

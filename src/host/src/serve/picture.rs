@@ -2,11 +2,14 @@
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::Duration;
 
-use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, RgbImage};
+use image::ImageFormat;
+use inas_runtime::Model;
 
 use super::places::Models;
+use crate::data::decode_upright;
 use crate::picture::Picture;
 
 /// Why there is no picture.
@@ -25,28 +28,16 @@ pub(super) fn make(
     max_pixels: u64,
 ) -> Result<(Vec<u8>, Duration), Refusal> {
     let failed = |error: &dyn std::fmt::Display| Refusal::Failed(error.to_string());
-    let work = || {
-        let photo = decode(photo, max_pixels)?;
-        let saliency = models.with(|model| model.run(&photo)).map_err(|e| failed(&e))?;
+    let work = |model: &mut Model| {
+        let photo = decode_upright(photo, Path::new("the photo"), max_pixels);
+        let photo = photo.map_err(|e| Refusal::Photo(e.to_string()))?;
+        let saliency = model.run(&photo).map_err(|e| failed(&e))?;
         let picture = picture.of(&photo, &saliency.mask, None).map_err(|e| failed(&e))?;
         let mut png = Cursor::new(Vec::new());
         picture.write_to(&mut png, ImageFormat::Png).map_err(|e| failed(&e))?;
         Ok((png.into_inner(), saliency.latency))
     };
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Refusal::Failed("internal failure".into())))
-}
-
-/// Decodes a photo and turns it upright; its size is looked at before memory is taken.
-fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Refusal> {
-    let bad = |error: image::ImageError| Refusal::Photo(format!("cannot decode the photo (PNG or JPEG): {error}"));
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let mut decoder = reader.map_err(|e| bad(e.into()))?.into_decoder().map_err(bad)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > max_pixels {
-        return Err(Refusal::Photo(format!("the photo has {width} x {height} pixels, more than {max_pixels} in all")));
-    }
-    let orientation = decoder.orientation().map_err(bad)?;
-    let mut photo = DynamicImage::from_decoder(decoder).map_err(bad)?;
-    photo.apply_orientation(orientation);
-    Ok(photo.into_rgb8())
+    // All of it while a model is held: decoded photos are large, and no more of them are in memory than models.
+    let all = || models.with(work);
+    catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| Err(Refusal::Failed("internal failure".into())))
 }
