@@ -1,4 +1,5 @@
-//! `inas search` as a program: killed and resumed, shared out and merged, on impossible wishes, from a partial space.
+//! `inas search` as a program: killed and resumed, shared out by Slurm's script and Kubernetes' job and merged, on
+//! impossible wishes, from a partial space.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
@@ -23,16 +24,24 @@ static SUPERNET: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
 
 fn inas() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inas"));
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    command.current_dir(root());
     command
 }
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Settings of a small search.
+const SMALL: [&str; 10] =
+    ["--calibration", "8", "--population", "10", "--keep", "4", "--groups", "4", "--iterations", "2"];
 
 /// A small search into a folder.
 fn search(out: &Path, more: &[&str]) -> Command {
     let mut command = inas();
     command.args(["search", "--profile", "profiles/nano-128-tract1", "--train-data", "data/mini/train.lst"]);
-    command.args(["--val-data", "data/mini/val.lst", "--calibration", "8", "--population", "10", "--keep", "4"]);
-    command.args(["--groups", "4", "--iterations", "2", "--supernet"]).arg(&SUPERNET.1).arg("-o").arg(out).args(more);
+    command.args(["--val-data", "data/mini/val.lst", "--supernet"]).arg(&SUPERNET.1).arg("-o").arg(out);
+    command.args(SMALL).args(more);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -86,25 +95,29 @@ fn killed_searches_resume_to_the_identical_front_and_shards_merge_to_it() {
     let mut refused = inas();
     let copy = dir.path().join("data");
     copy_set(&copy, |name, bytes| if name.starts_with("masks") { darker(&bytes) } else { bytes });
-    refused.args(["search", "--profile", "profiles/nano-128-tract1", "--calibration", "8", "--population", "10"]);
-    refused.args(["--keep", "4", "--groups", "4", "--iterations", "2", "--resume", "--supernet"]).arg(&SUPERNET.1);
+    refused.args(["search", "--profile", "profiles/nano-128-tract1", "--resume", "--supernet"]).arg(&SUPERNET.1);
+    refused.args(SMALL);
     refused.arg("--train-data").arg(copy.join("train.lst")).arg("--val-data").arg(copy.join("val.lst"));
     let said = refused.arg("-o").arg(&killed).output().unwrap();
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("of another search") && said.contains("objective"), "{said}");
 
-    // Shared out over processes.
-    let shared = dir.path().join("shared");
-    let shards: Vec<_> =
-        ["0/2", "1/2"].map(|part| search(&shared, &["--shard", part, "--jobs", "1"]).spawn().unwrap()).into();
-    for shard in shards {
-        let output = shard.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Shared out over processes as clusters start them.
+    let clusters: [(&str, fn(&Path, &str) -> Command); 2] = [("slurm", slurm_task), ("kubernetes", kubernetes_pod)];
+    for (name, start) in clusters {
+        let folder = dir.path().join(name);
+        let shards = ["0", "1"].map(|part| start(&folder, part).stderr(Stdio::piped()).spawn().unwrap());
+        for shard in shards {
+            let output = shard.wait_with_output().unwrap();
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let shared = folder.join("search");
+        assert_eq!(lines(&shared.join("cache")), evaluations, "{name}: no shard does another's work");
+        let mut merge = inas();
+        merge.args(["search", "merge"]).arg(&shared);
+        finish(merge);
+        assert_same(&whole, &shared);
     }
-    let mut merge = inas();
-    merge.args(["search", "merge"]).arg(&shared);
-    finish(merge);
-    assert_same(&whole, &shared);
 
     // Without its partner a shard does its part and says what is missing.
     let alone = dir.path().join("alone");
@@ -113,9 +126,52 @@ fn killed_searches_resume_to_the_identical_front_and_shards_merge_to_it() {
     assert!(!output.status.success() && said.contains("wait for other shards"), "{said}");
 }
 
+/// A shell with the program in its path, as on a cluster's node.
+fn shell(name: &str) -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_inas")).parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap();
+    let mut shell = Command::new(name);
+    shell.current_dir(root());
+    shell.env("PATH", std::env::join_paths([program].into_iter().chain(std::env::split_paths(&path))).unwrap());
+    shell
+}
+
+/// The script of the Slurm array with what Slurm sets for one of two tasks.
+fn slurm_task(folder: &Path, task: &str) -> Command {
+    let mut bash = shell("bash");
+    bash.arg("scripts/cluster/slurm-array.sh").args(SMALL);
+    bash.envs([("SLURM_ARRAY_TASK_ID", task), ("SLURM_ARRAY_TASK_COUNT", "2"), ("SLURM_CPUS_PER_TASK", "1")]);
+    bash.envs([("PROFILE", "profiles/nano-128-tract1"), ("TRAIN", "data/mini/train.lst")]);
+    bash.env("VAL", "data/mini/val.lst").env("SUPERNET", &SUPERNET.1).env("OUT", folder.join("search"));
+    bash
+}
+
+/// The command of the indexed job with what Kubernetes sets for one of two pods; its volume is a folder.
+fn kubernetes_pod(volume: &Path, index: &str) -> Command {
+    if !volume.exists() {
+        std::fs::create_dir(volume).unwrap();
+        let link = |from: &Path, name: &str| std::os::unix::fs::symlink(from, volume.join(name)).unwrap();
+        for name in ["train.lst", "val.lst", "images", "masks"] {
+            link(&root().join("data/mini").join(name), name);
+        }
+        link(&root().join("profiles/nano-128-tract1"), "profile");
+        link(&SUPERNET.1, "supernet.safetensors");
+    }
+    let job = std::fs::read_to_string(root().join("scripts/cluster/kubernetes-job.yaml")).unwrap();
+    assert!(job.contains(r#"command: ["sh", "-c"]"#), "{job}");
+    // A folded block: its lines are one.
+    let folded = job.lines().skip_while(|l| !l.ends_with(">-")).skip(1).take_while(|l| !l.contains(':'));
+    let line = folded.map(str::trim).collect::<Vec<_>>().join(" ");
+    let line = line.replace("/data/", &format!("{}/", volume.display()));
+    let line = line.replace("INDEX/8", "INDEX/2").replace("--jobs 8", "--jobs 1");
+    let mut sh = shell("sh");
+    sh.arg("-c").arg(format!("{line} {}", SMALL.join(" "))).env("JOB_COMPLETION_INDEX", index);
+    sh
+}
+
 /// The validation images of the mini set in another folder, changed.
 fn copy_set(to: &Path, change: impl Fn(&str, Vec<u8>) -> Vec<u8>) {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/mini");
+    let from = root().join("data/mini");
     let mut open = vec![PathBuf::new()];
     while let Some(folder) = open.pop() {
         std::fs::create_dir_all(to.join(&folder)).unwrap();

@@ -129,7 +129,7 @@ function details() {
   if (m) rows.push(["measured", `${m.measured_ms.toFixed(3)} ms (prediction ${((m.predicted_ms / m.measured_ms - 1) * 100).toFixed(1)} %)`]);
   rows.push(["maximum F", n.f_max.toFixed(4)], ["MAE", n.mae.toFixed(4)], ["on the front", n.front ? "yes" : "no"], ["made by", `${n.origin}, generation ${n.generation}`]);
   const line = ancestors(n).slice(1);
-  const links = el("p", { class: "quiet" }, line.length ? `${line.length} ancestors: ` : "First of its line.");
+  const links = el("p", { class: "quiet" }, line.length ? `${line.length} ${line.length > 1 ? "ancestors" : "ancestor"}: ` : "First of its line.");
   line.slice(0, 8).forEach((a, i) => links.append(i ? ", " : "", el("button", { class: "link", type: "button", onclick: () => choose(a) }, `${a.hash.slice(0, 6)} (g${a.generation})`)));
   if (line.length > 8) links.append(", …");
   $("details").replaceChildren(pairs(rows), links, pairs([

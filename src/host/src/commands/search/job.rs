@@ -9,6 +9,7 @@ use inas_space::Space;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{hint, read_text, write_file};
+use crate::printer::Hint;
 
 /// Name of the file in the search's folder.
 const NAME: &str = "job.json";
@@ -81,7 +82,8 @@ impl Job {
 
     pub(crate) fn read(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(NAME);
-        serde_json::from_str(&read_text(&path)?).with_context(|| format!("{} is no search job", path.display()))
+        let text = read_text(&path).context(Hint("the shards of a search write it: inas search --shard I/N".into()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is no search job", path.display()))
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, printer: Printer) -> anyhow::Result<bool> {
         other => other?,
     };
     outcome::write(out, &target, &job, &result, printer)?;
-    report::write(out, &target, &job, &result, Vec::new(), None)?;
+    report::write(out, &target, &job, &result, Vec::new(), None, printer)?;
     Ok(true)
 }
 

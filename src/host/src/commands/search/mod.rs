@@ -253,7 +253,7 @@ pub(crate) fn run(args: &Args, printer: Printer) -> anyhow::Result<SearchResult>
         let profile = &target.profiles[0];
         measured = measure::front_on_device(&args.out, profile, &evaluator, &result.front, &args.measuring, printer)?;
     }
-    report::write(&args.out, &target, &job, &result, measured, Some((&evaluator, &args.eval)))?;
+    report::write(&args.out, &target, &job, &result, measured, Some((&evaluator, &args.eval)), printer)?;
     Ok(result)
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use inas_host::search::{self, SearchResult};
+use inas_host::search::{self, SearchResult, SharedNetwork};
 
 use super::{Job, Target};
 use crate::commands::write_file;
@@ -60,7 +60,11 @@ fn several(out: &Path, target: &Target, job: &Job, result: &SearchResult, printe
         let _ = writeln!(csv, ",{:.2}", network.worst_percent());
     }
     write_file(&out.join("devices.csv"), csv.as_bytes())?;
-    if let Some(best) = shared.iter().min_by(|a, b| a.worst_percent().total_cmp(&b.worst_percent())) {
+    // Of equally good ones the most accurate.
+    let order = |a: &&SharedNetwork, b: &&SharedNetwork| {
+        a.worst_percent().total_cmp(&b.worst_percent()).then(b.f_max.total_cmp(&a.f_max))
+    };
+    if let Some(best) = shared.iter().min_by(order) {
         let each: Vec<String> =
             names.iter().zip(&best.latency_ms).map(|(name, ms)| format!("{name} {ms:.2} ms")).collect();
         printer.note(format_args!(

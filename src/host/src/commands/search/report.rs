@@ -10,6 +10,7 @@ use inas_host::search::{Evaluated, SearchResult, Strategy};
 use inas_profiler::profile::Profile;
 
 use super::{EvalArgs, Job, Target};
+use crate::printer::Printer;
 
 /// Networks whose maps are shown.
 const ROWS: usize = 6;
@@ -26,6 +27,7 @@ pub(super) fn write(
     result: &SearchResult,
     measured: Vec<Measured>,
     eyes: Eyes<'_>,
+    printer: Printer,
 ) -> anyhow::Result<()> {
     let predictor = target.devices.objective();
     let front: BTreeSet<&str> = result.front.iter().map(|e| e.hash.as_str()).collect();
@@ -65,7 +67,8 @@ pub(super) fn write(
         measured,
         masks: eyes.map(|(evaluator, eval)| masks(evaluator, eval, &result.front)).transpose()?,
     };
-    explorer::write(&report, out)?;
+    let page = explorer::write(&report, out)?;
+    printer.note(format_args!("  To look at it: {}", page.display()));
     Ok(())
 }
 
