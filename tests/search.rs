@@ -103,17 +103,16 @@ fn killed_searches_resume_to_the_identical_front_and_shards_merge_to_it() {
     assert!(said.contains("of another search") && said.contains("objective"), "{said}");
 
     // Shared out over processes as clusters start them.
-    let (slurm, kubernetes) = (dir.path().join("slurm"), dir.path().join("kubernetes"));
-    for (start, shared) in [
-        (&(|part| slurm_task(&slurm, part)) as &dyn Fn(&str) -> Command, slurm.clone()),
-        (&|part| kubernetes_pod(&kubernetes, part), kubernetes.join("search")),
-    ] {
-        let shards = ["0", "1"].map(|part| start(part).stderr(Stdio::piped()).spawn().unwrap());
+    let clusters: [(&str, fn(&Path, &str) -> Command); 2] = [("slurm", slurm_task), ("kubernetes", kubernetes_pod)];
+    for (name, start) in clusters {
+        let folder = dir.path().join(name);
+        let shards = ["0", "1"].map(|part| start(&folder, part).stderr(Stdio::piped()).spawn().unwrap());
         for shard in shards {
             let output = shard.wait_with_output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         }
-        assert_eq!(lines(&shared.join("cache")), evaluations, "no shard does another's work");
+        let shared = folder.join("search");
+        assert_eq!(lines(&shared.join("cache")), evaluations, "{name}: no shard does another's work");
         let mut merge = inas();
         merge.args(["search", "merge"]).arg(&shared);
         finish(merge);
@@ -138,12 +137,12 @@ fn shell(name: &str) -> Command {
 }
 
 /// The script of the Slurm array with what Slurm sets for one of two tasks.
-fn slurm_task(out: &Path, task: &str) -> Command {
+fn slurm_task(folder: &Path, task: &str) -> Command {
     let mut bash = shell("bash");
     bash.arg("scripts/cluster/slurm-array.sh").args(SMALL);
     bash.envs([("SLURM_ARRAY_TASK_ID", task), ("SLURM_ARRAY_TASK_COUNT", "2"), ("SLURM_CPUS_PER_TASK", "1")]);
     bash.envs([("PROFILE", "profiles/nano-128-tract1"), ("TRAIN", "data/mini/train.lst")]);
-    bash.env("VAL", "data/mini/val.lst").env("SUPERNET", &SUPERNET.1).env("OUT", out);
+    bash.env("VAL", "data/mini/val.lst").env("SUPERNET", &SUPERNET.1).env("OUT", folder.join("search"));
     bash
 }
 
