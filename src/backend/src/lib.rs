@@ -29,7 +29,7 @@ pub const MAX_VALUES: usize = 1 << 26;
 
 /// Threads that a runtime may be asked for: more than the largest machines have cores. A pool of far more takes minutes
 /// to start.
-pub const MAX_THREADS: usize = 1024;
+const MAX_THREADS: usize = 1024;
 
 /// A runtime by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
