@@ -103,7 +103,7 @@ fn killed_searches_resume_to_the_identical_front_and_shards_merge_to_it() {
     assert!(said.contains("of another search") && said.contains("objective"), "{said}");
 
     // Shared out over processes as clusters start them.
-    let clusters: [(&str, fn(&Path, &str) -> Command); 2] = [("slurm", slurm_task), ("kubernetes", kubernetes_pod)];
+    let clusters: [(&str, Start); 2] = [("slurm", slurm_task), ("kubernetes", kubernetes_pod)];
     for (name, start) in clusters {
         let folder = dir.path().join(name);
         let shards = ["0", "1"].map(|part| start(&folder, part).stderr(Stdio::piped()).spawn().unwrap());
@@ -125,6 +125,9 @@ fn killed_searches_resume_to_the_identical_front_and_shards_merge_to_it() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("wait for other shards"), "{said}");
 }
+
+/// How a cluster starts a shard: the folder of the search's folder, and the shard's index.
+type Start = fn(&Path, &str) -> Command;
 
 /// A shell with the program in its path, as on a cluster's node.
 fn shell(name: &str) -> Command {

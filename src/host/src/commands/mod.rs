@@ -27,7 +27,7 @@ mod space;
 mod train;
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
@@ -173,16 +173,33 @@ where
     result.context(Hint(hint.into()))
 }
 
-/// Keeps other processes out of a folder for as long as what it gives lives. Systems without such locks let all in.
-fn hold(folder: &Path) -> anyhow::Result<Option<File>> {
+/// Keeps other processes out of a folder while it lives.
+struct Held {
+    _lock: Option<File>,
+    /// The folder, if it was made for this.
+    made: Option<PathBuf>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A command that failed before it wrote anything leaves nothing; a folder with something in it stays.
+        if let Some(folder) = &self.made {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Makes a folder if need be and takes it for this process. Systems without locks on folders let all in.
+fn hold(folder: &Path) -> anyhow::Result<Held> {
+    let made = (!folder.exists()).then(|| folder.to_owned());
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let Ok(handle) = File::open(folder) else { return Ok(None) };
+    let Ok(handle) = File::open(folder) else { return Ok(Held { _lock: None, made }) };
     match handle.try_lock() {
-        Ok(()) => Ok(Some(handle)),
+        Ok(()) => Ok(Held { _lock: Some(handle), made }),
         Err(TryLockError::WouldBlock) => {
             hint(Err(anyhow::anyhow!("{} is in use by another process", folder.display())), "choose another folder")
         }
-        Err(TryLockError::Error(_)) => Ok(None),
+        Err(TryLockError::Error(_)) => Ok(Held { _lock: None, made }),
     }
 }
 

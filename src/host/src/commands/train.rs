@@ -237,7 +237,7 @@ fn train<S: Lesson>(
     let images = (config.batch * config.accumulate) as f64;
     let second = if config.smallest { "smallest" } else { "random" };
     let first = place.world.as_ref().is_none_or(|world| world.rank == 0);
-    let _held = if first { hold(dir)? } else { None };
+    let _held = first.then(|| hold(dir)).transpose()?;
     let peers = place.world.as_ref().map(|world| Peers::connect(world, &place.device)).transpose()?.unwrap_or_default();
     let trainer = Trainer::open(net, config, dir, args.resume, peers)?;
     bar.set_position(trainer.step() as u64);
