@@ -66,12 +66,6 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
-    /// Another process appends to the records.
-    #[error("{path} is in use: another program measures into this folder")]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
     /// A line of a record file cannot be read.
     #[error("{path}, line {line}: {reason}; profile into a new folder instead")]
     Record {

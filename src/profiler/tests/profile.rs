@@ -117,19 +117,6 @@ fn resuming_at_the_edges() {
 }
 
 #[test]
-fn two_programs_do_not_measure_into_one_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    interrupted(&options(folder.path(), false), 7);
-    let held = fs::OpenOptions::new().append(true).open(folder.path().join("records.jsonl")).unwrap();
-    held.lock().unwrap();
-    let error = profile(&Pretend::default(), &options(folder.path(), true)).unwrap_err();
-    assert!(matches!(error, Error::InUse { .. }), "{error}");
-    assert_eq!(recorded_keys(folder.path()).len(), 7);
-    drop(held);
-    profile(&Pretend::default(), &options(folder.path(), true)).unwrap();
-}
-
-#[test]
 fn cut_in_the_middle_is_damage() {
     let folder = tempfile::tempdir().unwrap();
     interrupted(&options(folder.path(), false), 7);
